@@ -90,7 +90,7 @@ def projection_matrices(beam: Beam, vectors: ArrayLike, rows: int, cols: int) ->
     source, detector, u, v = (vectors[:, i] for i in range(4))
     cone = beam == "cone"
     frame = np.stack([u, v, detector - source if cone else source], axis=-1)  # columns
-    inverse = np.linalg.inv(frame)  # (n, 3, 3)
+    inverse = cast(Array, np.linalg.inv(frame))  # (n, 3, 3)
     start = source if cone else detector
     matrices = np.concatenate([inverse, -(inverse @ start[:, :, None])], axis=2)  # (n, 3, 4)
     if cone:
@@ -136,15 +136,28 @@ class ScanGeometry:
         if self.beam == "parallel":
             if abs(normal @ source) < 1e-6 * np.linalg.norm(normal) * np.linalg.norm(source) or not source.any():
                 raise ValueError(f"source_mm: expected a ray that meets the detector, got {self.source_mm}")
-        elif not 0 < -(normal @ source) / (normal @ (detector - source) or math.nan):
-            raise ValueError("source_mm: expected source, axis and detector in this order along the beam, got "
-                             f"source {self.source_mm} and detector {self.detector_mm}")
+        elif not -(normal @ source) / (normal @ (detector - source) or math.nan) > 0:
+            raise ValueError(
+                "source_mm: expected source, axis and detector in this order along the beam, got "
+                f"source {self.source_mm} and detector {self.detector_mm}"
+            )
 
     @classmethod
-    def cone(cls, *, rows: int, cols: int, pixel_mm: float | tuple[float, float], source_axis_mm: float,
-             source_detector_mm: float, axis_column: float | None = None, mid_row: float | None = None,
-             source_offset_mm: tuple[float, float] = (0.0, 0.0), roll_rad: float = 0.0, pitch_rad: float = 0.0,
-             yaw_rad: float = 0.0) -> Self:
+    def cone(
+        cls,
+        *,
+        rows: int,
+        cols: int,
+        pixel_mm: float | tuple[float, float],
+        source_axis_mm: float,
+        source_detector_mm: float,
+        axis_column: float | None = None,
+        mid_row: float | None = None,
+        source_offset_mm: tuple[float, float] = (0.0, 0.0),
+        roll_rad: float = 0.0,
+        pitch_rad: float = 0.0,
+        yaw_rad: float = 0.0,
+    ) -> Self:
         """A circular cone beam (a fan beam for rows = 1).
 
         `pixel_mm` is one number or (along columns, along rows). `axis_column` is the centre of rotation: the
@@ -154,24 +167,53 @@ class ScanGeometry:
         """
         distance = _length("source_axis_mm", source_axis_mm)
         if _length("source_detector_mm", source_detector_mm) < distance:
-            raise ValueError(f"source_detector_mm: expected at least source_axis_mm = {distance}, "
-                             f"got {source_detector_mm}")
+            raise ValueError(
+                f"source_detector_mm: expected at least source_axis_mm = {distance}, got {source_detector_mm}"
+            )
         along, up = source_offset_mm
-        return cls._built("cone", rows, cols, pixel_mm, (along, -distance, up), source_detector_mm - distance,
-                          axis_column, mid_row, (roll_rad, yaw_rad, pitch_rad))
+        return cls._built(
+            "cone",
+            rows,
+            cols,
+            pixel_mm,
+            (along, -distance, up),
+            source_detector_mm - distance,
+            axis_column,
+            mid_row,
+            (roll_rad, yaw_rad, pitch_rad),
+        )
 
     @classmethod
-    def parallel(cls, *, rows: int, cols: int, pixel_mm: float | tuple[float, float], axis_column: float | None = None,
-                 mid_row: float | None = None, roll_rad: float = 0.0, pitch_rad: float = 0.0,
-                 yaw_rad: float = 0.0) -> Self:
+    def parallel(
+        cls,
+        *,
+        rows: int,
+        cols: int,
+        pixel_mm: float | tuple[float, float],
+        axis_column: float | None = None,
+        mid_row: float | None = None,
+        roll_rad: float = 0.0,
+        pitch_rad: float = 0.0,
+        yaw_rad: float = 0.0,
+    ) -> Self:
         """A parallel beam; parameters as for `cone`. The detector centre is put beside the axis (distance 0)."""
-        return cls._built("parallel", rows, cols, pixel_mm, (0.0, 1.0, 0.0), 0.0, axis_column, mid_row,
-                          (roll_rad, yaw_rad, pitch_rad))
+        return cls._built(
+            "parallel", rows, cols, pixel_mm, (0.0, 1.0, 0.0), 0.0, axis_column, mid_row, (roll_rad, yaw_rad, pitch_rad)
+        )
 
     @classmethod
-    def _built(cls, beam: Beam, rows: int, cols: int, pixel_mm: float | tuple[float, float], source: Vector,
-               axis_detector_mm: float, axis_column: float | None, mid_row: float | None,
-               tilts_rad: tuple[float, float, float]) -> Self:
+    def _built(
+        cls,
+        beam: Beam,
+        rows: int,
+        cols: int,
+        pixel_mm: float | tuple[float, float],
+        source: Vector,
+        axis_detector_mm: float,
+        axis_column: float | None,
+        mid_row: float | None,
+        tilts_rad: tuple[float, float, float],
+    ) -> Self:
         rows, cols = _count("rows", rows), _count("cols", cols)
         du, dv = pixel_mm if isinstance(pixel_mm, tuple) else (pixel_mm, pixel_mm)
         u, v = np.array([_length("pixel_mm", du), 0.0, 0.0]), np.array([0.0, 0.0, _length("pixel_mm", dv)])
@@ -183,7 +225,9 @@ class ScanGeometry:
         u, v = turn @ u, turn @ v
         u = _axis_rotation(v, yaw) @ u
         v = _axis_rotation(u, pitch) @ v
-        return cls(beam, rows, cols, source, cast(Vector, tuple(centre)), cast(Vector, tuple(u)), cast(Vector, tuple(v)))
+        return cls(
+            beam, rows, cols, source, cast(Vector, tuple(centre)), cast(Vector, tuple(u)), cast(Vector, tuple(v))
+        )
 
     @classmethod
     def from_astra(cls, beam: Beam, vector: ArrayLike, *, rows: int, cols: int, angle_rad: float = 0.0) -> Self:
@@ -267,14 +311,22 @@ class SliceGeometry:
             raise ValueError(f"u_mm and v_mm: expected two edges that span a plane, got {self.u_mm} and {self.v_mm}")
 
     @classmethod
-    def centered(cls, center_mm: Sequence[float], u: Sequence[float], v: Sequence[float], *, pixel_mm: float,
-                 shape: tuple[int, int]) -> Self:
+    def centered(
+        cls,
+        center_mm: Sequence[float],
+        u: Sequence[float],
+        v: Sequence[float],
+        *,
+        pixel_mm: float,
+        shape: tuple[int, int],
+    ) -> Self:
         """A slice of (rows, cols) square pixels around `center_mm`; `u` and `v` are directions of any length."""
         rows, cols = shape
         edge_u = np.array(u, np.float64) / np.linalg.norm(u) * _length("pixel_mm", pixel_mm) * cols
         edge_v = np.array(v, np.float64) / np.linalg.norm(v) * pixel_mm * rows
         origin = np.array(center_mm, np.float64) - edge_u / 2 - edge_v / 2
-        return cls(*(cast(Vector, tuple(x)) for x in (origin, edge_u, edge_v)), rows, cols)
+        corner, along_u, along_v = (cast(Vector, tuple(x)) for x in (origin, edge_u, edge_v))
+        return cls(corner, along_u, along_v, rows, cols)
 
     @property
     def shape(self) -> tuple[int, int]:

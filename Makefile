@@ -1,0 +1,48 @@
+# The same commands here and in CI. VENV names the virtual environment, PYTHON the interpreter that makes it.
+VENV ?= .venv
+PYTHON ?= $(shell tools/find_python)
+BIN := $(VENV)/bin
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
+
+.PHONY: help venv demo test lint bench wheel-test clean
+
+help:
+	@echo "make venv        the virtual environment $(VENV), for users and developers"
+	@echo "make demo        servers, a replayed scan and a live table; Ctrl-C stops everything"
+	@echo "make test        all tests;  make test ARGS='-k window'  some of them"
+	@echo "make lint        ruff, pyright, import-linter"
+	@echo "make bench       the rates of every stage on this machine"
+	@echo "make wheel-test  build the wheel, install it into an empty environment and run its scripts"
+
+venv: $(VENV)/installed-dev
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	@tools/find_python --check "$(PYTHON)"
+	"$(PYTHON)" -m venv $(VENV)
+	$(INSTALL) .
+	touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed
+	$(INSTALL) ".[dev]"
+	touch $@
+
+demo: $(VENV)/installed
+	$(BIN)/tango-jit demo $(ARGS)
+
+test: venv
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: venv
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/lint-imports
+
+bench: venv
+	$(BIN)/python -m benchmarks.run $(ARGS)
+
+wheel-test: venv
+	$(BIN)/python tools/check_wheel.py
+
+clean:
+	rm -rf $(VENV) dist .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -1,0 +1,1 @@
+"""Tango doors to the services, and the command line."""

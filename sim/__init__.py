@@ -1,0 +1,1 @@
+"""Simulated experiments and the simulated detector. Production never imports this package."""

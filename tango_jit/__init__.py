@@ -1,0 +1,8 @@
+"""Live tomography with just-in-time denoising: the science and the services.
+
+Imports no control system; usable from a notebook. Importing this package loads nothing heavy.
+"""
+
+from importlib.metadata import version
+
+__version__ = version("tango-jit")

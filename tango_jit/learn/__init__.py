@@ -1,0 +1,1 @@
+"""Noise2Inverse: patches, network, training and denoising."""

@@ -1,0 +1,1 @@
+"""From raw frames to slices: preprocessing, the projection window, backprojection."""

@@ -1,0 +1,1 @@
+"""What runs: one service a file joins an engine to its streams."""

@@ -1,0 +1,1 @@
+"""Messages on the wire, publishers and subscribers, and the accounting of frames."""

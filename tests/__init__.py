@@ -1,0 +1,1 @@
+"""Tests: unit (no Tango, no sockets), devices, system (processes and database), gpu, regressions."""

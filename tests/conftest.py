@@ -1,0 +1,33 @@
+"""What every test shares: thread caps, markers by folder, and the real data."""
+
+import os
+from pathlib import Path
+
+# Before torch and numba load: the test processes share few cores. Children inherit the caps.
+for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
+    os.environ.setdefault(_variable, "2")
+
+import pytest  # noqa: E402
+
+from tests.shared_data import shared_data  # noqa: E402
+
+__all__ = ["shared_data"]  # a fixture; pytest finds it here
+
+TESTS = Path(__file__).parent
+
+
+def _has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        folder = item.path.relative_to(TESTS).parts[0] if item.path.is_relative_to(TESTS) else ""
+        if folder in ("gpu", "system"):
+            item.add_marker(folder)
+    on_gpu = [item for item in items if item.get_closest_marker("gpu")]
+    if on_gpu and not _has_gpu():
+        for item in on_gpu:
+            item.add_marker(pytest.mark.skip(reason="no CUDA device on this machine"))
