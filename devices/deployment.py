@@ -1,0 +1,205 @@
+"""The servers of one installation: who they are, how they are registered, started and ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+import psutil
+import tango
+
+START_S = 60.0
+STOP_S = 10.0
+
+
+@dataclass(frozen=True)
+class Server:
+    """One device server: its executable name, device class, device member name and the streams it publishes."""
+
+    script: str
+    device_class: str
+    member: str
+    endpoints: tuple[str, ...] = ()
+    upstream: Mapping[str, str] = field(default_factory=dict)  # property -> member of the upstream device
+
+    def device(self, prefix: str, instance: str) -> str:
+        return f"{prefix}/{self.member}/{instance}"
+
+
+SERVERS = (
+    Server("tango-jit-detector", "SimulatedDetector", "detector", ("RawEndpoint", "MonitorEndpoint")),
+    Server("tango-jit-reconstructor", "Reconstructor", "reconstructor", ("FilteredEndpoint", "SlicesEndpoint"), {"DetectorDevice": "detector"}),
+    Server("tango-jit-trainer", "JitTrainer", "trainer", ("WeightsEndpoint",), {"ReconstructorDevice": "reconstructor"}),
+    Server("tango-jit-denoiser", "Denoiser", "denoiser", ("DenoisedEndpoint",), {"ReconstructorDevice": "reconstructor", "TrainerDevice": "trainer"}),
+)  # fmt: skip
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """A port nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        return probe.getsockname()[1]
+
+
+def register(database: tango.Database, *, prefix: str = "jit", instance: str = "1", host: str = "127.0.0.1") -> list[str]:
+    """Write the four devices into a Tango database; endpoints that are allotted already stay. Returns device names."""
+    names = []
+    for server in SERVERS:
+        name = server.device(prefix, instance)
+        info = tango.DbDevInfo()
+        info.name, info._class, info.server = name, server.device_class, f"{server.script}/{instance}"
+        database.add_device(info)
+        known = database.get_device_property(name, [*server.endpoints, *server.upstream])
+        wanted = {p: f"tcp://{host}:{free_port(host)}" for p in server.endpoints}
+        wanted |= {p: f"{prefix}/{member}/{instance}" for p, member in server.upstream.items()}
+        database.put_device_property(name, {p: [v] for p, v in wanted.items() if not list(known[p])})
+        names.append(name)
+    return names
+
+
+class Deployment:
+    """Database and servers as processes of their own, remembered in a folder so that they can be ended later.
+
+    Folder: `tango.db` (the embedded database), `run.json` (who runs), one log file per process.
+    """
+
+    def __init__(self, folder: Path, *, prefix: str = "jit", instance: str = "1") -> None:
+        self.folder = folder
+        self.prefix, self.instance = prefix, instance
+        self._record = folder / "run.json"
+
+    @property
+    def devices(self) -> dict[str, str]:
+        """Member name -> device name."""
+        return {s.member: s.device(self.prefix, self.instance) for s in SERVERS}
+
+    def recorded(self) -> dict[str, Any]:
+        """What `up` wrote: tango_host and processes; empty when nothing was started."""
+        try:
+            return json.loads(self._record.read_text())
+        except (FileNotFoundError, ValueError):
+            return {}
+
+    def processes(self) -> dict[str, psutil.Process]:
+        """The processes of the record that still live (a pid that now belongs to another program is not ours)."""
+        alive = {}
+        for name, (pid, created) in self.recorded().get("processes", {}).items():
+            with suppress(psutil.NoSuchProcess):
+                process = psutil.Process(pid)
+                if abs(process.create_time() - created) < 1 and process.status() != psutil.STATUS_ZOMBIE:
+                    alive[name] = process
+        return alive
+
+    def up(self) -> str:
+        """Start what is not running and wait until every device answers. Returns TANGO_HOST.
+
+        Raises RuntimeError with the end of the log of a process that does not come up; nothing is left running then.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            host = self._database()
+            os.environ["TANGO_HOST"] = host
+            register(tango.Database(*_host_port(host)), prefix=self.prefix, instance=self.instance)
+            for server in SERVERS:
+                self.start(server)
+            for server in SERVERS:
+                self._await_device(server)
+        except BaseException:
+            self.down()
+            raise
+        return host
+
+    def start(self, server: Server) -> None:
+        """Start one server process if it does not run."""
+        if server.member not in self.processes():
+            module = servers()[server.device_class]
+            self._spawn(server.member, [sys.executable, "-m", module, self.instance])
+
+    def down(self) -> list[str]:
+        """End servers, then the database: SIGTERM, and SIGKILL for what does not leave. Returns who was ended."""
+        alive = self.processes()
+        for names in ([n for n in alive if n != "database"], [n for n in alive if n == "database"]):
+            for name in names:
+                with suppress(psutil.NoSuchProcess):
+                    alive[name].send_signal(signal.SIGTERM)
+                    alive[name].send_signal(signal.SIGCONT)  # a stopped process cannot end
+            _, left = psutil.wait_procs([alive[n] for n in names], timeout=STOP_S)
+            for process in left:
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
+            psutil.wait_procs(left, timeout=STOP_S)
+        self._record.unlink(missing_ok=True)
+        return list(alive)
+
+    def _database(self) -> str:
+        recorded = self.recorded()
+        if "database" in self.processes():
+            return recorded["tango_host"]
+        if self.processes():  # servers of a database that died cannot be reached again
+            self.down()
+        host = f"127.0.0.1:{free_port()}"
+        self._record.write_text(json.dumps({"tango_host": host, "processes": {}}))
+        environment = {"PYTANGO_DATABASE_NAME": str(self.folder / "tango.db"), "TANGO_HOST": host}
+        program = "import sys; from databaseds.database import main; sys.exit(main())"
+        self._spawn("database", [sys.executable, "-c", program, "2"], environment)
+        deadline = time.monotonic() + START_S
+        while True:
+            try:
+                tango.Database(*_host_port(host)).get_info()
+                return host
+            except tango.DevFailed:
+                self._still_there("database", deadline)
+
+    def _await_device(self, server: Server) -> None:
+        deadline = time.monotonic() + START_S
+        while True:
+            try:
+                proxy = tango.DeviceProxy(f"tango://{self.recorded()['tango_host']}/{server.device(self.prefix, self.instance)}")
+                proxy.ping()
+                return
+            except tango.DevFailed:
+                self._still_there(server.member, deadline)
+
+    def _still_there(self, name: str, deadline: float) -> None:
+        """One wait between two tries; raises when the process is gone or the time is over."""
+        if name not in self.processes() or time.monotonic() > deadline:
+            text = (self.folder / f"{name}.log").read_text(errors="replace")[-2000:]
+            raise RuntimeError(f"{name} did not start within {START_S:.0f} s; its log {self.folder / name}.log ends:\n{text}")
+        time.sleep(0.1)
+
+    def _spawn(self, name: str, command: list[str], extra: Mapping[str, str] | None = None) -> None:
+        environment = {**os.environ, "ORBendPoint": "giop:tcp:127.0.0.1:0", **(extra or {"TANGO_HOST": self.recorded()["tango_host"]})}
+        if name == "database":
+            del environment["ORBendPoint"]  # its address is its TANGO_HOST
+        with open(self.folder / f"{name}.log", "ab") as log:
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True, cwd=self.folder
+            )
+        process.returncode = 0  # the record knows this process, it outlives this object: no ResourceWarning for it
+        record = self.recorded()
+        record["processes"][name] = (process.pid, psutil.Process(process.pid).create_time())
+        self._record.write_text(json.dumps(record))
+
+
+def servers() -> dict[str, str]:
+    """Device class -> module of its server, as installed (also by other packages)."""
+    return {e.name: e.value.partition(":")[0] for e in entry_points(group="tango_jit.servers")}
+
+
+def _host_port(tango_host: str) -> tuple[str, int]:
+    found = re.fullmatch(r"(.+):(\d+)", tango_host)
+    if not found:
+        raise ValueError(f"TANGO_HOST: expected HOST:PORT, got {tango_host!r}")
+    return found[1], int(found[2])

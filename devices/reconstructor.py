@@ -1,0 +1,99 @@
+"""The Reconstructor device and its server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import tango
+from tango.server import command, device_property
+
+from devices.base import Door, serve, upstream_endpoint
+from tango_jit.recon.backproject import require_thread_safe_layer
+from tango_jit.services.reconstructor import ReconstructorService
+from tango_jit.services.slices import SliceTable
+
+T = TypeVar("T")
+
+
+class Reconstructor(Door):
+    """Reconstructs freely placed slices live from the newest turn of projections.
+
+    Reads raw frames from its detector, publishes filtered projections (for the trainer) and slices as their even and
+    odd halves (for the denoiser), and shows every slice as an image in 1/mm.
+    """
+
+    service_class = ReconstructorService
+
+    DetectorDevice = device_property(dtype=str, mandatory=True, doc="The device that sends the raw frames.")
+    DetectorAttribute = device_property(dtype=str, default_value="raw_endpoint", doc="Its attribute with the endpoint.")
+    FilteredEndpoint = device_property(dtype=str, default_value="tcp://127.0.0.1:*", doc="Where to publish filtered projections.")
+    SlicesEndpoint = device_property(dtype=str, default_value="tcp://127.0.0.1:*", doc="Where to publish slices.")
+    Backend = device_property(dtype=str, default_value="cpu", doc="Backprojector: cpu or reference (slow, exact).")
+    BudgetMb = device_property(dtype=int, default_value=256, doc="Largest backlog of each stream, in MB.")
+    Slices = device_property(dtype=str, default_value="", doc="The slices, kept by the device itself (JSON).")
+
+    service: ReconstructorService
+
+    def build(self) -> ReconstructorService:
+        require_thread_safe_layer()
+        return ReconstructorService(
+            upstream_endpoint(self.DetectorDevice, self.DetectorAttribute),
+            filtered_endpoint=self.FilteredEndpoint,
+            slices_endpoint=self.SlicesEndpoint,
+            backend=self.Backend,
+            slices=SliceTable.from_json(self.Slices) if self.Slices else None,
+            budget_bytes=self.BudgetMb << 20,
+        )
+
+    def guarded(self, action: Callable[[], T], origin: str) -> T:
+        """Whatever changed the slices is kept before the client hears that it worked."""
+        before = self.service.values["slices"]
+        result = super().guarded(action, origin)
+        if self.service.values["slices"] != before:
+            self.keep({"Slices": self.service.values["slices"]})
+        return result
+
+    @command(doc_in="Run again after Stop or FAULT.")
+    def Start(self) -> None:
+        self.guarded(self.service.start, "Start")
+
+    @command(doc_in="Stop processing frames; slices stay readable.")
+    def Stop(self) -> None:
+        self.guarded(self.service.stop, "Stop")
+
+    @command(doc_in="Forget the window and the counters; begin anew with the next frame.")
+    def Reset(self) -> None:
+        self.guarded(self.service.reset, "Reset")
+
+    @command(dtype_in=str, doc_in="Name of the new slice: a letter and up to 15 of a-z, 0-9, _.")
+    def AddSlice(self, name: str) -> None:
+        self.guarded(lambda: self.service.add_slice(name), "AddSlice")
+
+    @command(dtype_in=str, doc_in="Name of the slice to remove.")
+    def RemoveSlice(self, name: str) -> None:
+        self.guarded(lambda: self.service.remove_slice(name), "RemoveSlice")
+
+    @command(dtype_in=tango.DevVarDoubleStringArray, doc_in="[9 numbers in mm: origin, u, v], [name of the slice]")
+    def MoveSlice(self, place: Any) -> None:
+        numbers, names = place
+
+        def move() -> None:
+            if len(names) != 1:
+                raise ValueError(f"MoveSlice: expected 9 numbers and 1 name, got {len(numbers)} and {len(names)}")
+            self.service.move_slice(names[0], numbers)
+
+        self.guarded(move, "MoveSlice")
+
+    @command(doc_in="Search the centre of rotation in the present window; progress and center_found_px tell.")
+    def FindCenter(self) -> None:
+        self.guarded(self.service.find_center, "FindCenter")
+
+
+def main() -> None:
+    """Console script tango-jit-reconstructor."""
+    serve(Reconstructor, "tango-jit-reconstructor")
+
+
+if __name__ == "__main__":
+    main()

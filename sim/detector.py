@@ -1,0 +1,259 @@
+"""The simulated detector: replays a recording through exactly the path that real frames take."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+
+from tango_jit.recordings import open_recording
+from tango_jit.services.rates import Rate
+from tango_jit.services.service import Clock, Service, State
+from tango_jit.signals import Signal, setting
+from tango_jit.streams import FrameSource, Image, Publisher, Pusher, SeriesEnd
+
+SETTINGS = (
+    setting("recording", "str", "Path of the recording (NXtomo or Data Exchange HDF5).", default=""),
+    setting("frame_period_s", "float", "Virtual time from frame to frame; 0: as fast as the reconstructor takes them.", unit="s", minimum=0, maximum=3600, default=0.024, format="%7.4f"),
+    setting("loop", "bool", "Begin again after the last frame; angles and frame numbers go on.", default=False),
+    setting("first_frame", "int", "Where the replay begins: index in the recording.", minimum=0, maximum=2**31, default=0),
+    setting("last_frame", "int", "Last frame of the replay: index in the recording; -1: the last one.", minimum=-1, maximum=2**31, default=-1),
+)
+READINGS = (
+    Signal("frames_sent", "int", "Frames of this series that were handed over."),
+    Signal("frame_number", "int", "Number of the last frame; its event tells that a new image can be read.", default=-1),
+    Signal("rotation", "float", "Turns since the start of the series.", format="%8.2f", default=0.0),
+    Signal("progress", "float", "Part of the recording that was sent.", unit="%", format="%5.1f", default=0.0),
+    Signal("actual_rate_hz", "float", "Frames per second as sent.", unit="Hz", format="%6.1f"),
+    Signal("lateness_ms", "float", "How much later than planned the last frame went out: the reconstructor holds back.", unit="ms", format="%7.1f"),
+    Signal("frames_held_back", "int", "Frames that had to wait because nobody took them in time."),
+    Signal("series", "str", "Name of the running series."),
+    Signal("image", "float", "The last frame.", shape=(4096, 4096), dtype="f4"),
+    Signal("raw_endpoint", "str", "Where the reconstructor pulls the frames.", level="expert"),
+    Signal("monitor_endpoint", "str", "Where others may listen: the same messages, but frames may drop.", level="expert"),
+)  # fmt: skip
+LATE_S = 1.0
+
+
+class DetectorService(Service):
+    """Sends header, darks, flats and frames of a recording at `frame_period_s`; see the commands."""
+
+    SIGNALS = (*SETTINGS, *READINGS)
+
+    def __init__(
+        self,
+        *,
+        raw_endpoint: str = "tcp://127.0.0.1:*",
+        monitor_endpoint: str = "tcp://127.0.0.1:*",
+        budget_bytes: int = 64 << 20,
+        clock: Clock = time.time,
+    ) -> None:
+        super().__init__(clock)
+        self._pusher = Pusher(raw_endpoint, budget_bytes=budget_bytes)
+        self._copies = Publisher(monitor_endpoint, budget_bytes=budget_bytes)
+        self._go = threading.Event()  # cleared while paused
+        self._steps = 0
+        self._source: FrameSource | None = None
+        self._frames: Iterator[Image] = iter(())
+        self._rate = Rate()
+        self._due_at = 0.0
+        self._done = ""
+        self.publish(raw_endpoint=self._pusher.endpoint, monitor_endpoint=self._copies.endpoint)
+        self.set_state(State.STANDBY, "ready: choose a recording, then Start")
+
+    # ---- commands
+
+    def start(self) -> None:
+        """Begin a new series with the first frame, or go on after Pause. Raises ValueError without a recording."""
+        if self._paused():
+            self._due_at = self.clock()
+            self._go.set()
+            return
+        if not self.values["recording"]:
+            raise ValueError("recording: expected the path of a recording before Start, got none")
+        self._go.set()
+        super().start()
+
+    def step(self, frames: int = 1) -> None:
+        """Send `frames` more frames and pause; begins a series, paused, when none runs."""
+        if frames < 1:
+            raise ValueError(f"Step: expected at least 1 frame, got {frames}")
+        with self._lock:
+            self._go.clear()
+            self._steps += frames
+        if not self._alive():
+            if not self.values["recording"]:
+                raise ValueError("recording: expected the path of a recording before Step, got none")
+            super().start()
+
+    def pause(self) -> None:
+        """Hold the replay; Start goes on, Step sends single frames."""
+        self._go.clear()
+
+    def stop(self) -> None:
+        """End the series after the present frame."""
+        super().stop()
+        self._go.set()
+
+    def close(self) -> None:
+        super().close()
+        self._pusher.close()
+        self._copies.close()
+
+    def accept(self, name: str, value: Any) -> None:
+        if name == "recording" and value:
+            with open_recording(value) as source:  # raises ValueError or OSError in words
+                if not len(source):
+                    raise ValueError(f"recording: expected frames, {value} has none")
+        first = value if name == "first_frame" else self.values["first_frame"]
+        last = value if name == "last_frame" else self.values["last_frame"]
+        if name in ("first_frame", "last_frame") and 0 <= last < first:
+            raise ValueError(f"{name}: expected first_frame <= last_frame, got {first} and {last}")
+
+    # ---- the worker
+
+    def open(self) -> None:
+        self._done = ""
+        self._source = open_recording(self.values["recording"])
+        self._series = f"{self._source.header.name or 'recording'}-{uuid.uuid4().hex[:8]}"
+        self._frames = replay(self._source, self._series, self.values["first_frame"], self.values["last_frame"], self._loops)
+        for message in self._preamble():
+            self._copies.send(message, retain=type(message).__name__)
+            while not self._pusher.send(message, timeout_s=0.2, retain=type(message).__name__):
+                self.set_state(State.STANDBY, "waiting for a reconstructor to connect")
+                if self._stop.is_set():
+                    return
+        self._rate, self._due_at = Rate(), self.clock()
+        self._sent = 0
+        self.publish(series=self._series, frames_sent=0, frames_held_back=0, frame_number=-1)
+
+    def _preamble(self) -> Iterator[Any]:
+        """Header, dark and flat under this series' name."""
+        source = self._source
+        assert source is not None
+        for message in (source.header, source.dark, source.flat):
+            if message is not None:
+                yield type(message)(**{**vars(message), "series": self._series})
+
+    def _loops(self) -> bool:
+        return bool(self.values["loop"])
+
+    def _paused(self) -> bool:
+        return self._alive() and not self._go.is_set()
+
+    def _alive(self) -> bool:
+        return self._worker is not None and self._worker.is_alive() and not self._stop.is_set()
+
+    def turn(self) -> None:
+        if not self._wait():
+            return
+        frame = next(self._frames, None)
+        if frame is None:
+            self._done = f"replayed {self._sent} frames: Start replays again"
+            self._stop.set()
+            return
+        held = False
+        while not self._pusher.send(frame, timeout_s=0.1):
+            if not held:
+                held = True
+                self.publish(frames_held_back=self.values["frames_held_back"] + 1)
+            self.set_state(*self.health())
+            if self._stop.is_set():
+                return
+        self._copies.send(frame)
+        self._sent += 1
+        now = self.clock()
+        self._rate.add(now)
+        self.publish(
+            frames_sent=self._sent,
+            frame_number=frame.frame,
+            image=frame.data,
+            lateness_ms=1e3 * max(now - self._due_at, 0.0) if self.values["frame_period_s"] else 0.0,
+            rotation=(frame.angle_rad - self._first_angle(frame)) / (2 * math.pi),
+        )
+        self._due_at = max(self._due_at + self.values["frame_period_s"], now - LATE_S)
+
+    def _first_angle(self, frame: Image) -> float:
+        if self._sent == 1:
+            self._angle0 = frame.angle_rad
+        return self._angle0
+
+    def _wait(self) -> bool:
+        """True when the next frame is due; False to look again (paused, or the period is long)."""
+        self._pusher.poll()
+        if not self._go.is_set():
+            with self._lock:
+                if self._steps:
+                    self._steps -= 1
+                    self._due_at = self.clock()
+                    return True
+            self._go.wait(0.05)
+            return False
+        ahead = self._due_at - self.clock()
+        if ahead > 0:
+            self._stop.wait(min(ahead, 0.1))
+        return ahead <= 0.1 and not self._stop.is_set()
+
+    def shut(self) -> None:
+        if self._source is None:
+            return
+        end = SeriesEnd(self._series, self.values["frames_sent"])
+        self._pusher.send(end, timeout_s=0.5)
+        self._copies.send(end)
+        for retained in ("Header", "Dark", "Flat"):
+            self._pusher.forget(retained)
+        with suppress(OSError):
+            self._source.close()
+        self._source = None
+        self._steps = 0
+        self.publish(**self.counters())
+        if self._done:
+            self.set_state(State.STANDBY, self._done)
+
+    def counters(self) -> dict[str, Any]:
+        total = len(self._source) if self._source else 1
+        first, last = self.values["first_frame"], self.values["last_frame"]
+        planned = max((total if last < 0 else min(last + 1, total)) - first, 1)
+        sent = self.values["frames_sent"]
+        progress = 100.0 * (sent % planned if self._loops() else sent) / planned
+        return {"actual_rate_hz": self._rate.per_second(self.clock()), "progress": progress}
+
+    def health(self) -> tuple[State, str]:
+        if not self._go.is_set():
+            return State.STANDBY, f"paused after frame {self.values['frame_number']}: Start goes on, Step sends one"
+        late = max(self.clock() - self._due_at, 0.0) if self.values["frame_period_s"] else 0.0
+        if late >= LATE_S:
+            return State.ALARM, f"frames are {late:.1f} s late: the reconstructor is missing or too slow"
+        return State.RUNNING, f"replaying {self.values['recording']}"
+
+
+def replay(source: FrameSource, series: str, first: int, last: int, loops: Any) -> Iterator[Image]:
+    """Frames of `source` from index `first` to `last` (inclusive; -1: the end), again while `loops()` is true.
+
+    Frame numbers go on from pass to pass, with the gaps that the recording has; angles go on by whole turns, so that
+    the object stands where it stood. Raises ValueError when the range holds no frame.
+    """
+    end = len(source) if last < 0 else min(last + 1, len(source))
+    if not first < end:
+        raise ValueError(f"first_frame: expected below {end} (frames to replay), got {first}")
+    number, turn = 0, 0.0
+    while True:
+        begin = last_image = source.frame(first)
+        for index in range(first, end):
+            image = last_image = source.frame(index)
+            yield Image(
+                series, number + image.frame - begin.frame, image.angle_rad + turn, time.time(), np.asarray(image.data), image.pose
+            )
+        if not loops():
+            return
+        number += last_image.frame - begin.frame + 1
+        swept = last_image.angle_rad - begin.angle_rad
+        step = swept / max(end - first - 1, 1)
+        turns = max(math.ceil(abs(swept + step) / (2 * math.pi) - 0.01), 1)
+        turn += math.copysign(2 * math.pi * turns, swept)

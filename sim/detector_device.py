@@ -1,0 +1,56 @@
+"""The SimulatedDetector device and its server."""
+
+from __future__ import annotations
+
+from tango.server import command, device_property
+
+from devices.base import Door, serve
+from sim.detector import DetectorService
+
+
+class SimulatedDetector(Door):
+    """Replays a recording at a virtual framerate, through the path that real frames take.
+
+    Set `recording` and `frame_period_s`, then Start. Pause holds, Step sends single frames, Stop ends the series.
+    """
+
+    service_class = DetectorService
+
+    RawEndpoint = device_property(dtype=str, default_value="tcp://127.0.0.1:*", doc="Where the reconstructor pulls frames.")
+    MonitorEndpoint = device_property(dtype=str, default_value="tcp://127.0.0.1:*", doc="Where others may listen.")
+    BudgetMb = device_property(dtype=int, default_value=64, doc="Largest backlog of frames, in MB.")
+
+    service: DetectorService
+
+    def build(self) -> DetectorService:
+        return DetectorService(
+            raw_endpoint=self.RawEndpoint, monitor_endpoint=self.MonitorEndpoint, budget_bytes=self.BudgetMb << 20
+        )
+
+    def ready(self) -> None:
+        """A detector waits for Start."""
+
+    @command(doc_in="Begin a new series, or go on after Pause.")
+    def Start(self) -> None:
+        self.guarded(self.service.start, "Start")
+
+    @command(doc_in="End the series.")
+    def Stop(self) -> None:
+        self.guarded(self.service.stop, "Stop")
+
+    @command(doc_in="Hold the replay.")
+    def Pause(self) -> None:
+        self.guarded(self.service.pause, "Pause")
+
+    @command(dtype_in=int, doc_in="How many frames to send; the replay is paused afterwards.")
+    def Step(self, frames: int) -> None:
+        self.guarded(lambda: self.service.step(frames), "Step")
+
+
+def main() -> None:
+    """Console script tango-jit-detector."""
+    serve(SimulatedDetector, "tango-jit-detector")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,151 @@
+"""What a run of the demo was: figures as JSON, pictures as PNG."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import tango
+from PIL import Image as Picture
+
+from tango_jit.streams import Denoised, Mailbox, Subscriber
+
+WATCHED = {
+    "detector": ("frames_sent", "lateness_ms", "frames_held_back", "State", "Status"),
+    "reconstructor": ("frames_received", "frames_lost", "fill", "rate_hz", "slices_reconstructed", "reconstruction_ms", "State", "Status"),
+    "trainer": ("samples_per_s", "steps_per_s", "steps", "patch_accuracy", "State", "Status"),
+    "denoiser": ("accuracy", "weights_version", "latency_ms", "rate_hz", "slices_denoised", "State", "Status"),
+}  # fmt: skip
+
+
+class Recorder:
+    """Follows a run: samples the devices, listens to the denoised slices, keeps curves and the last pictures."""
+
+    def __init__(self, proxies: dict[str, tango.DeviceProxy]) -> None:
+        self._proxies = proxies
+        self._started = time.time()
+        self._inbox = Mailbox(64 << 20, "drop_oldest")
+        self._subscriber = Subscriber(lambda: str(proxies["denoiser"].denoised_endpoint), self._inbox)
+        self.accuracy: list[tuple[float, float]] = []
+        self.patch_accuracy: list[tuple[float, float]] = []
+        self.rates: dict[str, list[float]] = {"slices_hz": [], "pairs_per_s": [], "steps_per_s": []}
+        self.latency_ms: list[float] = []
+        self.last: dict[str, Denoised] = {}
+        self.values: dict[str, dict[str, Any]] = {}
+
+    def sample(self) -> dict[str, dict[str, Any]]:
+        """Read every watched attribute (None: no value yet, or the device does not answer)."""
+        self._listen()
+        for member, names in WATCHED.items():
+            try:
+                read = self._proxies[member].read_attributes(list(names))
+                self.values[member] = {name: None if r.has_failed else r.value for name, r in zip(names, read, strict=True)}
+            except tango.DevFailed:
+                self.values[member] = dict.fromkeys(names) | {"State": "UNREACHABLE", "Status": "does not answer"}
+        now = time.time() - self._started
+        for curve, member, name in ((self.accuracy, "denoiser", "accuracy"), (self.patch_accuracy, "trainer", "patch_accuracy")):
+            value = self.values[member][name]
+            if value is not None:
+                curve.append((round(now, 2), float(value)))
+        figures = (("slices_hz", "denoiser", "rate_hz"), ("pairs_per_s", "trainer", "samples_per_s"), ("steps_per_s", "trainer", "steps_per_s"))
+        for key, member, name in figures:
+            value = self.values[member][name]
+            if value:
+                self.rates[key].append(float(value))
+        return self.values | {"trend": {"accuracy": self.trend()}}
+
+    def trend(self) -> str:
+        """An arrow for the last ten values: accuracy falls while the network learns."""
+        recent = [value for _, value in self.accuracy[-10:]]
+        if len(recent) < 4:
+            return ""
+        change = float(np.mean(recent[len(recent) // 2 :]) - np.mean(recent[: len(recent) // 2]))
+        return "→" if abs(change) < 0.005 else "↘ better" if change < 0 else "↗ worse"
+
+    def finished(self) -> bool:
+        """True when the replay came to its end by itself."""
+        return str(self.values["detector"]["Status"]).startswith("replayed")
+
+    def _listen(self) -> None:
+        now = time.time()
+        for message in self._inbox.drain():
+            if isinstance(message, Denoised):
+                self.latency_ms.append(1e3 * (self._inbox.received_at_of(message, now) - message.timestamp_s))
+                self.last[message.slice] = message
+
+    def close(self) -> None:
+        self._listen()
+        self._subscriber.close()
+
+
+def machine() -> dict[str, Any]:
+    """Where a figure was measured."""
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        model = next((line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")), model)
+    return {
+        "cpu": model,
+        "cores": os.cpu_count(),
+        "memory_gb": round(psutil.virtual_memory().total / 2**30, 1),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+    }
+
+
+def write_report(path: Path, recorder: Recorder, settings: dict[str, Any]) -> None:
+    """Write the JSON of a run, and three PNGs of the last slice beside it."""
+    detector, reconstructor = recorder.values["detector"], recorder.values["reconstructor"]
+    latency = recorder.latency_ms
+    percentiles = {f"p{p}": round(float(np.percentile(latency, p)), 1) if latency else None for p in (50, 95, 99)}
+    content = {
+        "machine": machine(),
+        "settings": settings,
+        "frames": {
+            "sent": detector["frames_sent"],
+            "received": reconstructor["frames_received"],
+            "lost": reconstructor["frames_lost"],
+            "held_back": detector["frames_held_back"],
+        },
+        "slices": {
+            "reconstructed": reconstructor["slices_reconstructed"],
+            "denoised": recorder.values["denoiser"]["slices_denoised"],
+        },
+        "rates": {key: round(float(np.median(values)), 2) if values else None for key, values in recorder.rates.items()},
+        "latency_ms": percentiles,
+        "accuracy": recorder.accuracy,
+        "patch_accuracy": recorder.patch_accuracy,
+        "images": write_pictures(path, recorder),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=1, default=_plain) + "\n")
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else str(value)
+
+
+def write_pictures(path: Path, recorder: Recorder) -> dict[str, str]:
+    """PNGs of the last slice (xy if there is one): raw and denoised on one grey scale, and their difference."""
+    if not recorder.last:
+        return {}
+    message = recorder.last.get("xy") or next(iter(recorder.last.values()))
+    middle = message.data.shape[1] // 2
+    denoised, raw = message.data[0, middle], message.data[1, middle]
+    low, high = np.percentile(raw, (0.5, 99.5))
+    spread = float(np.percentile(np.abs(raw - denoised), 99.5)) or 1.0
+    pictures = {"raw": (raw, low, high), "denoised": (denoised, low, high), "difference": (raw - denoised, -spread, spread)}
+    written = {}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for name, (image, bottom, top) in pictures.items():
+        grey = np.clip((image - bottom) / max(top - bottom, 1e-12), 0, 1)
+        file = path.with_name(f"{path.stem}_{name}.png")
+        Picture.fromarray((255 * grey).astype(np.uint8)).save(file)
+        written[name] = str(file)
+    return written

@@ -1,0 +1,386 @@
+"""The reconstructor: raw frames in, filtered frames and slices (even and odd half) out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import psutil
+
+from tango_jit.geometry import ScanGeometry, SliceGeometry
+from tango_jit.recon.preprocess import FILTERS, Preprocessor
+from tango_jit.recon.reconstructor import Reconstructor
+from tango_jit.recon.window import ProjectionWindow
+from tango_jit.services.rates import Rate
+from tango_jit.services.service import Clock, Service, State
+from tango_jit.services.slices import SliceTable, reconstructor_signals
+from tango_jit.signals import Signal, setting
+from tango_jit.streams import (
+    Dark,
+    Flat,
+    FrameCount,
+    Header,
+    Image,
+    Mailbox,
+    Message,
+    Publisher,
+    SeriesEnd,
+    Slice,
+    Subscriber,
+    View,
+)
+
+FILTER_NAMES = tuple(f.upper().replace("-", "_") for f in FILTERS)
+LOSS_ALARM_S = 10.0
+SILENCE_S = 2.0
+
+SETTINGS = (
+    setting("update_every", "int", "New projections between two updates of the slices.", minimum=1, maximum=10_000, default=60),
+    setting("filter", "enum", "Apodisation of the ramp filter. A change fills the window anew.", choices=FILTER_NAMES, default=FILTER_NAMES[0]),
+    setting("center_offset_px", "float", "Added to the scan's centre of rotation. A change fills the window anew.", unit="px", minimum=-4096, maximum=4096, default=0.0, format="%8.3f"),
+    setting("full_turn", "bool", "Parallel beam: use a window of 360 instead of 180 degrees.", default=False, level="expert"),
+)
+COUNTS = (
+    Signal("frames_received", "int", "Frames of this series that arrived, without repeats."),
+    Signal("frames_lost", "int", "Frames of this series that are missing between those that arrived.", warning=(None, 1)),
+    Signal("frames_late", "int", "Frames that arrived after a later one.", level="expert"),
+    Signal("frames_duplicate", "int", "Frames that arrived again and were ignored.", level="expert"),
+    Signal("frames_refused", "int", "Frames without use: of an unknown series, of a wrong size, older than the window.", level="expert"),
+    Signal("slices_reconstructed", "int", "Slices published since the start."),
+    Signal("generation", "int", "Counts changes of slices, filter, centre, flat field and series.", level="expert"),
+)
+FIGURES = (
+    Signal("fill", "float", "How much of the angle span of a window is there.", format="%5.2f", default=0.0),
+    Signal("frame_rate_hz", "float", "Frames that arrive per second.", unit="Hz", format="%6.1f"),
+    Signal("rate_hz", "float", "Slices per second, all together.", unit="Hz", format="%6.2f"),
+    Signal("latency_ms", "float", "From the arrival of the last needed frame to the published slices.", unit="ms", format="%6.1f"),
+    Signal("reconstruction_ms", "float", "Backprojection of all slices in one update.", unit="ms", format="%6.1f"),
+    Signal("memory_mb", "float", "Resident memory of this server.", unit="MB", format="%7.0f", level="expert"),
+    Signal("backend", "str", "The backprojector in use."),
+    Signal("series", "str", "Name of the running series."),
+    Signal("center_found_px", "float", "What FindCenter found: a value for center_offset_px.", unit="px", format="%8.3f"),
+    Signal("progress", "float", "Progress of FindCenter.", unit="%", format="%5.1f", default=0.0),
+    Signal("slices", "str", "The slices that were placed by hand, as JSON.", level="expert"),
+    Signal("filtered_endpoint", "str", "Where the filtered projections are published.", level="expert"),
+    Signal("slices_endpoint", "str", "Where the slices are published.", level="expert"),
+)  # fmt: skip
+
+
+class ReconstructorService(Service):
+    """Keeps a window of filtered projections and reconstructs every slice from it each `update_every` frames."""
+
+    SIGNALS = (*SETTINGS, *COUNTS, *FIGURES)
+
+    def __init__(
+        self,
+        raw: Callable[[], str | None],
+        *,
+        filtered_endpoint: str = "tcp://127.0.0.1:*",
+        slices_endpoint: str = "tcp://127.0.0.1:*",
+        backend: str = "cpu",
+        slices: SliceTable | None = None,
+        budget_bytes: int = 256 << 20,
+        clock: Clock = time.time,
+    ) -> None:
+        """`raw` gives the endpoint of the detector's frames (see `Subscriber`). Raises ValueError for an unknown backend."""
+        super().__init__(clock)
+        self._raw = raw
+        self._budget_bytes = budget_bytes
+        self._backend = backend
+        self._filtered = Publisher(filtered_endpoint, budget_bytes=budget_bytes)
+        self._slices_out = Publisher(slices_endpoint, budget_bytes=budget_bytes)
+        self._table = slices or SliceTable()
+        self._inbox = Mailbox(budget_bytes, "lossless")
+        self._subscriber: Subscriber | None = None
+        self._forget_scan()
+        self.replace_signals(
+            tuple(s for name in self._table.names for s in reconstructor_signals(name)),
+            backend=backend,
+            slices=self._table.to_json(),
+            filtered_endpoint=self._filtered.endpoint,
+            slices_endpoint=self._slices_out.endpoint,
+        )
+
+    def _forget_scan(self) -> None:
+        self._header: Header | None = None
+        self._dark: Dark | None = None
+        self._flat: Flat | None = None
+        self._engine: Reconstructor | None = None
+        self._preprocess: Preprocessor | None = None
+        self._window: ProjectionWindow | None = None
+        self._applied: tuple[Any, ...] = ()
+        self._count = FrameCount()
+        self._refused = 0
+        self._ended = False
+        self._since_update = 0
+        self._frame_rate, self._slice_rate = Rate(), Rate()
+        self._received_at = self._lost_at = 0.0
+        self._lost_seen = 0
+        self._shown_generation = -1
+
+    # ---- commands (any thread)
+
+    def add_slice(self, name: str) -> None:
+        """A new slice at a default place. Raises ValueError or KeyError in words."""
+        with self._lock:
+            self._retable(self._table.add(name))
+
+    def remove_slice(self, name: str) -> None:
+        with self._lock:
+            self._retable(self._table.remove(name))
+
+    def move_slice(self, name: str, nine: Any) -> None:
+        """Put a slice elsewhere: `nine` numbers in mm (origin, u, v)."""
+        with self._lock:
+            self.write(f"geometry_{self._table.known(name)}", nine)
+
+    def reset(self) -> None:
+        """Forget the window and the counters and start anew with the next frame."""
+        with self._lock:
+            self._applied = ()
+            self._count = FrameCount()
+            self._refused = self._lost_seen = 0
+
+    # ---- settings
+
+    def accept(self, name: str, value: Any) -> None:
+        kind, _, item = name.partition("_")
+        if kind in ("geometry", "shape") and item in self._table.names:
+            self._retable(self._table.place(item, self._placed(kind, item, value)))
+
+    def _placed(self, kind: str, item: str, value: np.ndarray) -> SliceGeometry:
+        old = self._table.geometries.get(item) or SliceGeometry((-1, -1, 0), (2, 0, 0), (0, 2, 0), 256, 256)
+        if kind == "geometry":
+            new = old.with_nine(value)
+        else:
+            if value.shape != (2,):
+                raise ValueError(f"shape_{item}: expected 2 numbers (rows, columns), got {value.shape[0]}")
+            new = SliceGeometry(old.origin_mm, old.u_mm, old.v_mm, int(value[0]), int(value[1]))
+        if self._header is not None:
+            off_plane(self._header.geometry, item, new)
+        return new
+
+    def _retable(self, table: SliceTable) -> None:
+        """Make `table` the slices, with signals and a new generation to match."""
+        before, self._table = set(self._known_slices()), table
+        names = set(table.names)
+        added = tuple(s for n in table.names if n not in before for s in reconstructor_signals(n))
+        removed = tuple(s.name for n in before - names for s in reconstructor_signals(n))
+        if added or removed:
+            self.replace_signals(added, removed)
+        places: dict[str, Any] = {}
+        for name, geometry in table.geometries.items():
+            places |= {f"geometry_{name}": geometry.nine, f"shape_{name}": np.array(geometry.shape, np.int64)}
+        self.publish(slices=table.to_json(), generation=self.values["generation"] + 1, **places)
+
+    def _known_slices(self) -> list[str]:
+        return [name.removeprefix("geometry_") for name in self.signals if name.startswith("geometry_")]
+
+    # ---- the worker
+
+    def open(self) -> None:
+        self._forget_scan()
+        self._inbox = Mailbox(self._budget_bytes, "lossless")
+        self._subscriber = Subscriber(self._raw, self._inbox, kind="pull", clock=self.clock)
+
+    def shut(self) -> None:
+        if self._subscriber is not None:
+            self._subscriber.close()
+            self._subscriber = None
+
+    def close(self) -> None:
+        super().close()
+        self._filtered.close()
+        self._slices_out.close()
+
+    def turn(self) -> None:
+        message = self._inbox.get(timeout=0.1)
+        if message is not None:
+            self._take(message)
+        if self._header is None:
+            return
+        if self._applied != self._wanted():
+            self._apply()
+        if self._due():
+            self._update()
+
+    def _take(self, message: Message) -> None:
+        match message:
+            case Header():
+                self._begin(message)
+            case Dark() | Flat():
+                self._calibrate(message)
+            case Image():
+                self._frame(message)
+            case SeriesEnd():
+                self._ended = self._header is not None and message.series == self._header.series
+                self._filtered.send(message)
+
+    def _begin(self, header: Header) -> None:
+        """A new series; the repeat of the running one is a no-op."""
+        if header == self._header:
+            return
+        with self._lock:
+            self._forget_scan()
+            self._header = header
+            self._retable(self._table.on(header.geometry))
+        self.publish(series=header.series, fill=0.0)
+
+    def _calibrate(self, field: Dark | Flat) -> None:
+        if self._header is None or field.series != self._header.series:
+            return
+        old = self._dark if isinstance(field, Dark) else self._flat
+        if old is not None and old.count == field.count and np.array_equal(old.mean, field.mean):
+            return
+        if isinstance(field, Dark):
+            self._dark = field
+        else:
+            self._flat = field
+        self._applied = ()  # a new dose: never mix it with the old one
+
+    def _wanted(self) -> tuple[Any, ...]:
+        return tuple(self.values[name] for name in ("filter", "center_offset_px", "full_turn"))
+
+    def _apply(self) -> None:
+        """Build preprocessing and window for the present settings: the window fills anew, never a mix."""
+        header = self._header
+        assert header is not None
+        if not header.linear and self._flat is None:
+            return  # frames are refused until a flat field is there: health() says so
+        wanted = self._wanted()
+        geometry = header.geometry.shifted(wanted[1])
+        apodisation = FILTERS[FILTER_NAMES.index(wanted[0])]
+        self._preprocess = Preprocessor(
+            geometry,
+            filter=apodisation,
+            linear=header.linear,
+            dark=None if self._dark is None else self._dark.mean,
+            flat=None if self._flat is None else self._flat.mean,
+        )
+        self._engine = Reconstructor(geometry, self._backend)
+        self._window = ProjectionWindow(geometry, span_rad=2 * np.pi if wanted[2] else None)
+        self._applied = wanted
+        self._since_update = 0
+        filtered = Header(header.series, "filtered", geometry, True, apodisation, header.exposure_s, header.name)
+        self._filtered.forget("view")  # a view names the filter it belongs to
+        self._filtered.send(filtered, retain="header")
+        self.publish(generation=self.values["generation"] + 1)
+
+    def _frame(self, image: Image) -> None:
+        header = self._header
+        if header is None or image.series != header.series or image.data.shape != (header.geometry.rows, header.geometry.cols):
+            self._refused += 1
+            return
+        if self._applied != self._wanted():
+            self._apply()
+        if self._preprocess is None or self._window is None:
+            self._refused += 1
+            return
+        self._ended = False
+        self._received_at = self._inbox.received_at
+        if self._count.observe(image.frame) == "duplicate":
+            return
+        self._frame_rate.add(self._received_at)
+        filtered = self._preprocess(image.data[None])[0]
+        self._filtered.send(Image(image.series, image.frame, image.angle_rad, image.timestamp_s, filtered, image.pose))
+        if self._window.add(image.frame, image.angle_rad, filtered, image.pose) == "stale":
+            self._refused += 1
+        self._since_update += 1
+
+    def _due(self) -> bool:
+        if self._window is None or self._window.fill < 1:
+            return False
+        moved = self._shown_generation != self.values["generation"]
+        return moved or self._since_update >= self.values["update_every"]
+
+    def _update(self) -> None:
+        """Reconstruct and publish every slice from the window as it is now."""
+        assert self._window is not None and self._engine is not None and self._header is not None
+        window = self._window.window()
+        if window is None:
+            return
+        with self._lock:
+            generation, geometries = self.values["generation"], dict(self._table.geometries)
+        if generation != self._shown_generation:
+            view = View(generation, FILTERS[FILTER_NAMES.index(self._applied[0])], geometries)
+            self._filtered.send(view, retain="view")
+            self._slices_out.send(view, retain="view")
+        started = time.perf_counter()
+        pictures: dict[str, Any] = {}
+        for name, geometry in geometries.items():
+            planes = self._engine.reconstruct(window, geometry)
+            self._slices_out.send(
+                Slice(
+                    name, generation, geometry, self._header.series, window.first_frame, window.last_frame,
+                    self._received_at, window.complete, planes,
+                )
+            )  # fmt: skip
+            pictures |= {f"slice_{name}": full_slice(planes), f"frame_number_{name}": window.last_frame}
+        now = self.clock()
+        self._slice_rate.add(now, len(geometries))
+        self._since_update = 0
+        self._shown_generation = generation
+        with self._lock:
+            known = self.signals
+            self.publish(
+                slices_reconstructed=self.values["slices_reconstructed"] + len(geometries),
+                reconstruction_ms=1e3 * (time.perf_counter() - started),
+                latency_ms=1e3 * (now - self._received_at),
+                **{k: v for k, v in pictures.items() if k in known},
+            )
+
+    # ---- how it is
+
+    def counters(self) -> dict[str, Any]:
+        now, count = self.clock(), self._count
+        if count.lost > self._lost_seen:
+            self._lost_at = now
+        self._lost_seen = count.lost
+        return {
+            "frames_received": count.received,
+            "frames_lost": count.lost,
+            "frames_late": count.late,
+            "frames_duplicate": count.duplicate,
+            "frames_refused": self._refused,
+            "fill": 0.0 if self._window is None else self._window.fill,
+            "frame_rate_hz": self._frame_rate.per_second(now),
+            "rate_hz": self._slice_rate.per_second(now),
+            "memory_mb": psutil.Process().memory_info().rss / 2**20,
+        }
+
+    def health(self) -> tuple[State, str]:
+        now, subscriber = self.clock(), self._subscriber
+        if self._header is None or subscriber is None:
+            trouble = (subscriber.trouble if subscriber else "") or "connected, no data yet"
+            return State.STANDBY, f"waiting for a detector: {trouble}"
+        if not self._header.linear and self._flat is None:
+            return State.ALARM, f"series {self._header.series}: expected a flat field before the frames, none came"
+        if self._ended:
+            return State.STANDBY, f"series {self._header.series} ended after {self._count.received} frames"
+        if now - self._received_at > SILENCE_S:
+            return State.STANDBY, f"series {self._header.series}: no frame for {now - self._received_at:.0f} s"
+        if now - self._lost_at < LOSS_ALARM_S:
+            return State.ALARM, f"{self._count.lost} frames lost"
+        fill = self._window.fill if self._window else 0.0
+        if fill < 1:
+            return State.RUNNING, f"window filling: {100 * fill:.0f} %"
+        return State.RUNNING, f"{self._slice_rate.per_second(now):.1f} slices/s from {len(self._table.geometries)} slices"
+
+
+def full_slice(planes: np.ndarray) -> np.ndarray:
+    """The whole slice (rows, cols) of planes (2 or 3, depth, rows, cols): the third, else the mean of the halves."""
+    middle = planes.shape[1] // 2
+    return planes[2, middle] if planes.shape[0] == 3 else 0.5 * (planes[0, middle] + planes[1, middle])
+
+
+def off_plane(scan: ScanGeometry, name: str, geometry: SliceGeometry) -> None:
+    """Refuse a slice off the plane of a fan beam (a detector of one row). Raises ValueError."""
+    if scan.rows == 1:
+        height = float(np.abs(geometry.points()[[0, 0, -1, -1], [0, -1, 0, -1], 2] - scan.detector_mm[2]).max())
+        if height > scan.voxel_mm / 2:
+            raise ValueError(
+                f"slice {name}: expected a slice in the plane of the fan (one detector row, z = {scan.detector_mm[2]:g} mm), "
+                f"got one up to {height:g} mm off it"
+            )

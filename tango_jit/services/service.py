@@ -1,0 +1,202 @@
+"""What all services share: one atomic snapshot of values, one worker thread, a state with its reason.
+
+A service is an actor. Doors read `values` (one immutable mapping: what belongs together is published
+together) and `write` settings into it; the worker looks at the mapping on every turn and acts on what differs. No door
+ever waits for the worker, and the worker never waits for a door.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+import time
+from collections.abc import Callable, Mapping
+from enum import Enum
+from types import MappingProxyType
+from typing import Any, ClassVar
+
+from tango_jit.signals import Signal
+
+log = logging.getLogger(__name__)
+Clock = Callable[[], float]
+ITEM_NAME = re.compile(r"[a-z][a-z0-9_]{0,15}")
+
+
+class State(Enum):
+    """INIT, STANDBY (ready, no data), RUNNING, ALARM (works, a person should look), FAULT (status says what to do)."""
+
+    INIT = "INIT"
+    STANDBY = "STANDBY"
+    RUNNING = "RUNNING"
+    ALARM = "ALARM"
+    FAULT = "FAULT"
+
+
+class Listener:
+    """What a door hears of its service; called from the service's threads, must return soon."""
+
+    def changed(self, values: Mapping[str, Any]) -> None:
+        """These values (pushed signals, `state`, `status`) are new."""
+
+    def signals_changed(self, added: tuple[Signal, ...], removed: tuple[Signal, ...]) -> None:
+        """The table of signals changed."""
+
+
+RUNNING = Signal("running", "bool", "True while data are processed: in the states RUNNING and ALARM.", default=False)
+LAST_ERROR = Signal("last_error", "str", "The last thing that went wrong, with its time; empty: nothing.", level="expert")
+
+
+class Service:
+    """A worker thread around an engine; subclasses give `SIGNALS`, `open`, `turn`, `shut` and `health`.
+
+    `clock` returns seconds since the epoch. Life: `start()` opens the streams and runs `turn()` until `stop()`;
+    `close()` ends it for good. An exception in the worker ends in FAULT with its text; `start()` tries again.
+    """
+
+    SIGNALS: ClassVar[tuple[Signal, ...]] = ()
+
+    @classmethod
+    def table(cls) -> tuple[Signal, ...]:
+        """The signals that every instance has."""
+        return (*cls.SIGNALS, RUNNING, LAST_ERROR)
+
+    def __init__(self, clock: Clock = time.time) -> None:
+        self.clock = clock
+        self._lock = threading.RLock()
+        self._signals = {s.name: s for s in self.table()}
+        self._values: Mapping[str, Any] = MappingProxyType(
+            {name: s.initial for name, s in self._signals.items()} | {"state": State.INIT, "status": "starting"}
+        )
+        self._listener = Listener()
+        self._stop = threading.Event()
+        self._worker: threading.Thread | None = None
+        self._kept_at = -1.0
+
+    # ---- what doors use
+
+    @property
+    def signals(self) -> Mapping[str, Signal]:
+        return MappingProxyType(self._signals)
+
+    @property
+    def values(self) -> Mapping[str, Any]:
+        """One snapshot of everything; never changes once handed out."""
+        return self._values
+
+    def listen(self, listener: Listener) -> None:
+        """Announce changes to `listener` from now on (one listener: the door)."""
+        self._listener = listener
+
+    def write(self, name: str, value: Any) -> None:
+        """Set a writable signal. Raises KeyError for no such signal, ValueError with expected and got."""
+        signal = self._signals[name]
+        if not signal.writable:
+            raise ValueError(f"{name}: expected a setting, got a read-only signal")
+        checked = signal.check(value)
+        with self._lock:
+            self.accept(name, checked)
+            self.publish(**{name: checked})
+
+    def start(self) -> None:
+        """Run the worker; harmless when it runs already. Returns at once."""
+        with self._lock:
+            if self._worker is not None and self._worker.is_alive():
+                if not self._stop.is_set():
+                    return
+                self._worker.join()
+            self._stop.clear()
+            self._worker = threading.Thread(target=self._run, name=type(self).__name__, daemon=True)
+            self._worker.start()
+
+    def stop(self) -> None:
+        """Ask the worker to end after its turn; the state tells when it has. Published values stay readable."""
+        self._stop.set()
+
+    def close(self) -> None:
+        """Stop, wait for the worker and give back everything; the service cannot be used again."""
+        self.listen(Listener())
+        self.stop()
+        if self._worker is not None:
+            self._worker.join()
+
+    # ---- what subclasses give
+
+    def accept(self, name: str, value: Any) -> None:
+        """A checked value is about to be set: raise ValueError in words if it does not fit the others."""
+
+    def open(self) -> None:
+        """Called in the worker before its first turn."""
+
+    def turn(self) -> None:
+        """One unit of work; must return within about 0.2 s when there is nothing to do."""
+        raise NotImplementedError(f"{type(self).__name__} has no turn()")
+
+    def shut(self) -> None:
+        """Called in the worker after its last turn, whatever happened."""
+
+    def health(self) -> tuple[State, str]:
+        """The state and the sentence that explains it, while the worker runs."""
+        return State.RUNNING, "running"
+
+    def counters(self) -> dict[str, Any]:
+        """Figures that housekeeping publishes a few times a second."""
+        return {}
+
+    # ---- what subclasses use
+
+    def publish(self, **changes: Any) -> None:
+        """Set values in one step and announce those that differ."""
+        with self._lock:
+            old = self._values
+            news = {k: v for k, v in changes.items() if k not in old or not _same(old[k], v)}
+            if not news:
+                return
+            self._values = MappingProxyType({**old, **news})
+            listener = self._listener
+        listener.changed(news)
+
+    def replace_signals(self, added: tuple[Signal, ...] = (), removed: tuple[str, ...] = (), **values: Any) -> None:
+        """Change the table of signals; `values` are the first ones of the added signals."""
+        with self._lock:
+            gone = tuple(self._signals[n] for n in removed)
+            signals = {n: s for n, s in self._signals.items() if n not in removed}
+            self._signals = signals | {s.name: s for s in added}
+            kept = {k: v for k, v in self._values.items() if k not in removed}
+            self._values = MappingProxyType(kept | {s.name: s.initial for s in added} | values)
+            listener = self._listener
+        listener.signals_changed(added, gone)
+
+    def set_state(self, state: State, status: str) -> None:
+        self.publish(state=state, status=status, running=state in (State.RUNNING, State.ALARM))
+
+    def trouble(self, text: str) -> None:
+        """Keep and log something that went wrong but does not end the work."""
+        log.warning(text)
+        self.publish(last_error=f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(self.clock()))} {text}")
+
+    def _run(self) -> None:
+        try:
+            self.open()
+            while not self._stop.is_set():
+                self.turn()
+                if not 0 <= self.clock() - self._kept_at < 0.25:  # also after the clock was set back
+                    self._kept_at = self.clock()
+                    self.publish(**self.counters())
+                    self.set_state(*self.health())
+            self.set_state(State.STANDBY, "stopped: Start runs it again")
+        except Exception as error:
+            log.exception("%s failed", type(self).__name__)
+            self.trouble(f"{type(error).__name__}: {error}")
+            self.set_state(State.FAULT, f"{type(error).__name__}: {error}. Correct the cause, then Start or Init")
+        finally:
+            self.shut()
+
+
+def _same(a: Any, b: Any) -> bool:
+    """Equal scalars; arrays are the same only if identical (comparing images costs more than announcing them)."""
+    if a is b:
+        return True
+    if hasattr(a, "shape") or hasattr(b, "shape"):
+        return False
+    return bool(a == b) or (a != a and b != b)

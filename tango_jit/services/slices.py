@@ -1,0 +1,115 @@
+"""The signals of a slice: they come and go with it, and are named for it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+
+from tango_jit.geometry import ScanGeometry, SliceGeometry, default_slices
+from tango_jit.services.service import ITEM_NAME
+from tango_jit.signals import Signal
+
+LARGEST = 4096  # pixels a side: the image attributes' limit
+
+
+def image(name: str, description: str, unit: str = "1/mm") -> Signal:
+    return Signal(name, "float", description, unit=unit, shape=(LARGEST, LARGEST), dtype="f4")
+
+
+def frame_number(name: str) -> Signal:
+    text = "Number of the newest frame in the picture; its event tells that a new picture can be read."
+    return Signal(f"frame_number_{name}", "int", text, default=-1)
+
+
+def reconstructor_signals(name: str) -> tuple[Signal, ...]:
+    """Signals of one slice at the reconstructor."""
+    geometry = "Corner (3), edge along columns (3) and edge along rows (3), in mm."
+    return (
+        image(f"slice_{name}", f"Slice {name}: attenuation."),
+        Signal(f"geometry_{name}", "float", geometry, unit="mm", shape=(9,), writable=True),
+        Signal(f"shape_{name}", "int", "Rows and columns of the slice.", unit="px", shape=(2,), writable=True),
+        frame_number(name),
+    )
+
+
+def denoiser_signals(name: str) -> tuple[Signal, ...]:
+    """Signals of one slice at the denoiser."""
+    return (
+        image(f"denoised_{name}", f"Slice {name}, denoised: attenuation."),
+        image(f"raw_{name}", f"Slice {name} as reconstructed: attenuation."),
+        frame_number(name),
+        Signal(f"accuracy_{name}", "float", "Accuracy on this slice's own halves (1: no denoising, 0.5: perfect)."),
+    )
+
+
+def check_name(name: str, taken: Iterable[str]) -> str:
+    """Raises ValueError for a name that no attribute can carry, or that is taken."""
+    if not ITEM_NAME.fullmatch(name):
+        raise ValueError(f"slice name: expected a letter and up to 15 of a-z, 0-9, _, got {name!r}")
+    if name in taken:
+        raise ValueError(f"slice {name}: expected a new name, this one is taken")
+    return name
+
+
+class SliceTable:
+    """The slices of a reconstructor: name -> geometry, or None for a default place that awaits the scan.
+
+    A value: every change gives a new table. Slices that nobody placed follow the scan; those that somebody
+    placed stay, and are what `to_json` keeps over a restart.
+    """
+
+    def __init__(self, placed: Mapping[str, SliceGeometry | None] | None = None, scan: ScanGeometry | None = None) -> None:
+        self._placed = dict(placed if placed is not None else dict.fromkeys(("xy", "xz", "yz")))
+        self._scan = scan
+        defaults = default_slices(scan) if scan else {}
+        self.geometries: dict[str, SliceGeometry] = {}
+        for name, geometry in self._placed.items():
+            found = geometry or defaults.get(name)
+            if found is not None:
+                self.geometries[name] = found
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every slice; before the scan is known also those without a place yet."""
+        return tuple(self.geometries) if self._scan else tuple(self._placed)
+
+    def on(self, scan: ScanGeometry) -> SliceTable:
+        """The same slices for another scanner."""
+        return SliceTable(self._placed, scan)
+
+    def add(self, name: str) -> SliceTable:
+        """A new slice: at the default place of its name, else that of xy. Raises ValueError in words."""
+        check_name(name, self.names)
+        if self._scan is None:
+            raise ValueError(f"slice {name}: expected a scan to place it in, but no header has come yet")
+        defaults = default_slices(self._scan)
+        return self.place(name, defaults.get(name, defaults["xy"]))
+
+    def place(self, name: str, geometry: SliceGeometry) -> SliceTable:
+        """Put a slice somewhere. Raises ValueError for a place that this scan cannot show."""
+        if max(geometry.shape) > LARGEST:
+            raise ValueError(f"slice {name}: expected at most {LARGEST} pixels a side, got {geometry.shape}")
+        return SliceTable({**self._placed, name: geometry}, self._scan)
+
+    def remove(self, name: str) -> SliceTable:
+        """Raises KeyError for an unknown slice."""
+        self.known(name)
+        return SliceTable({n: g for n, g in self._placed.items() if n != name}, self._scan)
+
+    def known(self, name: str) -> str:
+        if name not in self.names:
+            raise KeyError(f"slice {name!r}: expected one of {', '.join(self.names) or 'none'}")
+        return name
+
+    def to_json(self) -> str:
+        return json.dumps({n: g.to_dict() if g else None for n, g in self._placed.items()})
+
+    @classmethod
+    def from_json(cls, text: str) -> SliceTable:
+        """Raises ValueError for text that `to_json` did not write."""
+        placed = json.loads(text)
+        if not isinstance(placed, dict):
+            raise ValueError(f"slices: expected a JSON object, got {text[:60]!r}")
+        for name in placed:
+            check_name(name, ())
+        return cls({n: SliceGeometry.from_dict(g) if g else None for n, g in placed.items()})

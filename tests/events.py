@@ -1,0 +1,60 @@
+"""Tango events as a queue: tests wait for what they expect and never sleep."""
+
+from __future__ import annotations
+
+import queue
+import time
+from collections.abc import Callable
+from typing import Any
+
+import tango
+
+
+class Events:
+    """Subscribes to one attribute; `wait` returns the first value that fits and says what it saw if none comes."""
+
+    def __init__(self, proxy: tango.DeviceProxy, attribute: str, kind: Any = tango.EventType.CHANGE_EVENT) -> None:
+        self._proxy, self._name = proxy, attribute
+        self._queue: queue.Queue[Any] = queue.Queue()
+        self.seen: list[Any] = []
+        self._id = proxy.subscribe_event(attribute, kind, self._put)
+
+    def _put(self, event: Any) -> None:
+        if not event.err and event.attr_value is not None:
+            self._queue.put(event.attr_value.value)
+
+    def wait(self, fits: Callable[[Any], bool] = lambda value: True, timeout_s: float = 30.0) -> Any:
+        deadline = time.monotonic() + timeout_s
+        while True:
+            try:
+                value = self._queue.get(timeout=max(deadline - time.monotonic(), 0.001))
+            except queue.Empty:
+                raise AssertionError(f"{self._name}: no such event within {timeout_s} s; seen {self.seen[-10:]}") from None
+            self.seen.append(value)
+            if fits(value):
+                return value
+
+    def close(self) -> None:
+        self._proxy.unsubscribe_event(self._id)
+
+    def __enter__(self) -> Events:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def wait_until(condition: Callable[[], Any], timeout_s: float = 30.0, what: str = "") -> Any:
+    """Ask a condition that has no event again and again; a DevFailed counts as not yet."""
+    deadline = time.monotonic() + timeout_s
+    last: Any = None
+    while time.monotonic() < deadline:
+        try:
+            last = condition()
+        except tango.DevFailed as error:
+            last = error.args[0].desc
+        else:
+            if last:
+                return last
+        time.sleep(0.05)
+    raise AssertionError(f"{what or condition} did not come true within {timeout_s} s; last: {last}")
