@@ -1,0 +1,53 @@
+"""What every backend checks before it touches memory."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Points nearer to the source than this fraction of the distance source-axis, or behind it, are outside the field of
+# view: 1/w**2 has no meaning there.
+MIN_DEPTH = 1e-3
+
+
+def _array(name: str, value: object, dtype: type, shape: tuple[int | None, ...]) -> None:
+    if not isinstance(value, np.ndarray) or value.dtype != dtype:
+        raise TypeError(f"{name}: expected an array of {np.dtype(dtype)}, got {getattr(value, 'dtype', type(value))}")
+    if value.ndim != len(shape) or any(want not in (None, got) for want, got in zip(shape, value.shape, strict=True)):
+        wanted = ", ".join("any" if size is None else str(size) for size in shape)
+        raise ValueError(f"{name}: expected shape ({wanted}), got {value.shape}")
+
+
+def check(
+    projections: NDArray[np.float32],
+    slots: NDArray[np.integer],
+    matrices: NDArray[np.float64],
+    weights: NDArray[np.float32],
+    poses: NDArray[np.float64],
+    shape: tuple[int, int],
+    out: NDArray[np.float32] | None,
+) -> NDArray[np.float32]:
+    """Check the arguments of a `Backprojector` against each other; returns `out`, made if it is None."""
+    _array("projections", projections, np.float32, (None, None, None))
+    if not projections.flags.c_contiguous:
+        raise ValueError("projections: expected a C-contiguous array")
+    if projections.shape[1] < 1 or projections.shape[2] < 2:
+        raise ValueError(f"projections: expected at least 1 row and 2 columns, got shape {projections.shape}")
+    if not isinstance(slots, np.ndarray) or slots.dtype.kind not in "iu" or slots.ndim != 1:
+        raise TypeError(f"slots: expected a one-dimensional array of integers, got {slots!r}")
+    views = len(slots)
+    if views and not (slots.min() >= 0 and slots.max() < len(projections)):
+        raise ValueError(f"slots: expected 0 to {len(projections) - 1}, got {slots.min()} to {slots.max()}")
+    _array("matrices", matrices, np.float64, (views, 3, 4))
+    _array("weights", weights, np.float32, (None, views))
+    _array("poses", poses, np.float64, (None, 3, 3))
+    rows, cols = shape
+    if rows < 1 or cols < 1:
+        raise ValueError(f"shape: expected at least 1 row and 1 column, got {shape}")
+    full = (len(poses), len(weights), int(rows), int(cols))
+    if out is None:
+        return np.empty(full, np.float32)
+    _array("out", out, np.float32, full)
+    if not out.flags.c_contiguous:
+        raise ValueError("out: expected a C-contiguous array")
+    return out

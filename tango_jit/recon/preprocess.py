@@ -1,0 +1,211 @@
+"""From raw frames to filtered views: flat field, logarithm, FDK weight, ramp filter.
+
+Every factor that does not depend on the slice is in here, so that a slice is `sum of W / w**2 * sample` in mm^-1,
+with angular weights W that sum to pi over any complete set of views. Derivation: docs/explanations/reconstruction.md.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from scipy.fft import next_fast_len
+
+from tango_jit.geometry import ScanGeometry
+
+FILTERS = ("ram-lak", "shepp-logan", "hann", "cosine")
+Array = NDArray[np.float64]
+Image = NDArray[np.float32]
+
+
+def fdk_gain(geometry: ScanGeometry) -> Array:
+    """Factor of each detector pixel before the ramp filter, (rows, cols) in mm^-1.
+
+    The FDK weight over the pixel pitch at the axis. With p the ray from the source s to the pixel, e the direction
+    of the detector rows and m the magnification (all in the world frame, axis = z):
+
+        weight = (-s . p)_xy / (|p| |(p x e)_z|)     times m for the real instead of the virtual detector at the axis
+
+    which is distance/|p| for a centred source, has the right Jacobian for a source beside the beam axis, and is
+    exact for a pitched or yawed detector. Parallel beams are the limit of a far source: 1/pitch across the ray.
+    """
+    source, centre, u, v = np.array([geometry.source_mm, geometry.detector_mm, geometry.u_mm, geometry.v_mm])
+    column = np.arange(geometry.cols) - (geometry.cols - 1) / 2
+    row = np.arange(geometry.rows) - (geometry.rows - 1) / 2
+    if geometry.beam == "parallel":
+        ray, towards, scale = np.broadcast_to(source, (geometry.rows, geometry.cols, 3)), source, 1.0
+    else:
+        ray = centre - source + column[:, None] * u + row[:, None, None] * v
+        towards = -source
+        normal = np.cross(u, v)
+        scale = (normal @ (centre - source)) / -(normal @ source)  # magnification
+    length = np.linalg.norm(ray, axis=-1)
+    across = np.abs(ray[..., 0] * u[1] - ray[..., 1] * u[0])
+    return np.abs(ray[..., :2] @ towards[:2]) / (length * across) * scale**2
+
+
+def ramp_response(size: int, filter: str) -> Array:
+    """Frequency response (size//2 + 1,) of the ramp filter for unit pixels, apodised by name.
+
+    Built from the taps in space (1/4, -1/(pi k)^2 for odd k), so that the mean of a padded view comes out right.
+    """
+    k = np.minimum(np.arange(size), size - np.arange(size))
+    taps = np.where(k % 2 == 1, -1 / (np.pi * np.maximum(k, 1)) ** 2, 0.0)
+    taps[0] = 0.25
+    frequency = np.fft.rfftfreq(size) * 2  # 1 = Nyquist
+    window = {
+        "ram-lak": np.ones_like(frequency),
+        "shepp-logan": np.sinc(frequency / 2),
+        "hann": 0.5 + 0.5 * np.cos(np.pi * frequency),
+        "cosine": np.cos(np.pi * frequency / 2),
+    }
+    if filter not in window:
+        raise ValueError(f"filter: expected one of {', '.join(FILTERS)}, got {filter!r}")
+    return np.fft.rfft(taps).real * window[filter]
+
+
+class _Bridge(NamedTuple):
+    """Pixels to be replaced by a linear interpolation between two others of the frame (flat indices)."""
+
+    bad: NDArray[np.int64]
+    left: NDArray[np.int64]
+    right: NDArray[np.int64]
+    part: Image  # of the right one
+
+    def mend(self, frames: torch.Tensor) -> None:
+        """Replace in place; frames (..., rows*cols)."""
+        if self.bad.size:
+            left, right, part = frames[..., self.left], frames[..., self.right], torch.from_numpy(self.part)
+            frames[..., self.bad] = left + (right - left) * part
+
+
+def _bridge(bad: NDArray[np.bool_]) -> _Bridge | None:
+    """Nearest good pixels to the left and right of each bad one in its row; at the edge the nearest one; for a row
+    without a good pixel those of the nearest row that has one. None if there is no good pixel at all."""
+    rows, cols = bad.shape
+    usable = np.flatnonzero(~bad.all(axis=1))
+    if not usable.size:
+        return None
+    column = np.broadcast_to(np.arange(cols), bad.shape)
+    left = np.maximum.accumulate(np.where(bad, -1, column), axis=1)
+    right = np.minimum.accumulate(np.where(bad, cols, column)[:, ::-1], axis=1)[:, ::-1]
+    left, right = np.where(left < 0, right, left), np.where(right == cols, left, right)
+    part = (column - left) / np.maximum(right - left, 1)
+    nearest = usable[np.abs(np.arange(rows)[:, None] - usable).argmin(axis=1)][:, None]  # itself if usable
+    line, which = np.broadcast_to(nearest, bad.shape), np.nonzero(bad)
+    row, source = which[0], line[which]
+    at = (source, which[1])
+    return _Bridge(
+        row * cols + which[1], source * cols + left[at], source * cols + right[at], part[at].astype(np.float32)
+    )
+
+
+class Preprocessor:
+    """Filters frames of one scanner with one set of darks and flats; immutable, so that windows never mix.
+
+    Parameters
+    ----------
+    filter : one of `FILTERS`.
+    linear : the frames are line integrals already; darks and flats are not used.
+    dark, flat : (rows, cols) mean counts with beam off, and with beam but without object. `dark` None: zero.
+    edge_extend : continue truncated objects beyond the detector (a smooth decay over half its width) instead of
+        ending them abruptly, which would show as a bright rim.
+    min_transmission : lower limit of (counts - dark)/(flat - dark); anything below, or negative, is taken as this.
+    saturation_counts : counts at which a pixel is saturated; None: the top of an integer type, nothing for floats.
+
+    Pixels are replaced by interpolation along their row where the flat does not exceed the dark, or is not
+    finite or saturated (every frame), and where a frame is saturated or not finite (that frame).
+
+    Raises ValueError for an unknown filter, wrong shapes, counts without a flat, or a flat without any good pixel.
+    """
+
+    def __init__(
+        self,
+        geometry: ScanGeometry,
+        *,
+        filter: str = "ram-lak",
+        linear: bool = False,
+        dark: ArrayLike | None = None,
+        flat: ArrayLike | None = None,
+        edge_extend: bool = False,
+        min_transmission: float = 1e-4,
+        saturation_counts: float | None = None,
+    ) -> None:
+        self.geometry, self.filter, self.linear = geometry, filter, linear
+        shape = self.shape = (geometry.rows, geometry.cols)
+        if not 0 < min_transmission < 1:
+            raise ValueError(f"min_transmission: expected a number between 0 and 1, got {min_transmission!r}")
+        self._min_transmission, self._saturation_counts = min_transmission, saturation_counts
+        self._extend = geometry.cols // 2 if edge_extend else 0
+        self._size = cast(int, next_fast_len(2 * (geometry.cols + self._extend), real=True))
+        self._response = torch.from_numpy(ramp_response(self._size, filter).astype(np.float32))
+        self._gain = torch.from_numpy(fdk_gain(geometry).astype(np.float32))
+        self._dead = np.zeros(shape, bool)
+        if not linear:
+            if flat is None:
+                raise ValueError("flat: expected the mean flat field, or already linear frames, got None")
+            dark = _field("dark", np.zeros(shape) if dark is None else dark, shape)
+            flat = _field("flat", flat, shape)
+            self._dead = ~(np.isfinite(flat) & (flat > dark))
+            if saturation_counts is not None:
+                self._dead |= flat >= saturation_counts
+            self._dark = torch.from_numpy(np.where(self._dead, 0, dark).astype(np.float32))
+            self._per_flat = torch.from_numpy((1 / np.where(self._dead, 1, flat - dark)).astype(np.float32))
+        bridge = _bridge(self._dead)
+        if bridge is None:
+            raise ValueError("flat: expected more counts than in the dark, got no such pixel on the whole detector")
+        self._bridge = bridge
+
+    def __call__(self, frames: NDArray[Any]) -> Image:
+        """Filtered views (n, rows, cols) of frames (n, rows, cols) of any real type: a new float32 array."""
+        if frames.ndim != 3 or frames.shape[1:] != self.shape:
+            raise ValueError(f"frames: expected shape (n, {self.shape[0]}, {self.shape[1]}), got {frames.shape}")
+        values = torch.from_numpy(frames.astype(np.float32))
+        if not self.linear:
+            values.sub_(self._dark).mul_(self._per_flat).clamp_(min=self._min_transmission).log_().neg_()
+        self._bridge.mend(values.flatten(1))
+        for n, bad in self._spoilt(frames):
+            bridge = _bridge(bad | self._dead)
+            if bridge is None:
+                values[n] = 0  # nothing is known about this view
+            else:
+                bridge.mend(values[n].view(-1))
+        return self._ramp(values.mul_(self._gain)).numpy()
+
+    def _spoilt(self, frames: NDArray[Any]) -> list[tuple[int, NDArray[np.bool_]]]:
+        """Frames with saturated or non-finite pixels: (index, mask)."""
+        ceiling = self._saturation_counts
+        if frames.dtype.kind in "ui":
+            ceiling = np.iinfo(frames.dtype).max if ceiling is None else ceiling
+            if self.linear or frames.max(initial=0) < ceiling:
+                return []
+            return [(n, frame >= ceiling) for n, frame in enumerate(frames) if frame.max() >= ceiling]
+        bad = ~np.isfinite(frames)
+        if ceiling is not None and not self.linear:
+            bad |= frames >= ceiling
+        return [(n, mask) for n, mask in enumerate(bad) if mask.any()]
+
+    def _ramp(self, values: torch.Tensor) -> torch.Tensor:
+        cols, extend = self.shape[1], self._extend
+        if extend:
+            values = _extended(values, extend)
+        spectrum = torch.fft.rfft(values, n=self._size).mul_(self._response)
+        return torch.fft.irfft(spectrum, n=self._size)[..., extend : extend + cols].contiguous()
+
+
+def _field(name: str, value: ArrayLike, shape: tuple[int, int]) -> Array:
+    field = np.asarray(value, np.float64)
+    if field.shape != shape:
+        raise ValueError(f"{name}: expected shape {shape}, got {field.shape}")
+    return field
+
+
+def _extended(values: torch.Tensor, extend: int) -> torch.Tensor:
+    """Continue the columns on both sides by `extend` pixels that decay from the mean of the last four to zero."""
+    decay = torch.from_numpy((0.5 + 0.5 * np.cos(np.pi * (np.arange(extend) + 1) / (extend + 1))).astype(np.float32))
+    edge = min(4, values.shape[-1])
+    before = values[..., :edge].mean(-1, keepdim=True) * decay.flip(0)
+    after = values[..., -edge:].mean(-1, keepdim=True) * decay
+    return torch.cat([before, values, after], -1)

@@ -1,0 +1,73 @@
+"""From a full window to slices and to pairs of training patches."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tango_jit.geometry import ScanGeometry, SliceGeometry
+from tango_jit.recon import backproject
+from tango_jit.recon.window import Window
+
+Array = NDArray[np.float64]
+Image = NDArray[np.float32]
+
+
+class Reconstructor:
+    """Slices of one scanner by one backend. Stateless between calls; raises ValueError for an unknown backend."""
+
+    def __init__(self, geometry: ScanGeometry, backend: str = "cpu") -> None:
+        self.geometry, self.backend = geometry, backend
+        self._backproject = backproject.get(backend)
+
+    def reconstruct(self, window: Window, geometry: SliceGeometry) -> Image:
+        """The slice in mm^-1, (planes, 1, rows, cols): its even and odd half, and the full slice with weights of its
+        own where the mean of the halves is not the same (`window.equal`)."""
+        self.refuse_off_plane(geometry.pose[None], geometry.shape)
+        weights = window.weights[:2] if window.equal else window.weights
+        slice_ = self._backproject(
+            window.projections,
+            window.slots,
+            window.matrices,
+            np.ascontiguousarray(weights),
+            geometry.pose[None],
+            geometry.shape,
+        )
+        return slice_[0][:, None]
+
+    def reconstruct_pairs(
+        self, window: Window, poses: Array, shape: tuple[int, int], out: Image | None = None
+    ) -> Image:
+        """Even and odd half of `k` patches in one call: poses (k, 3, 3) -> (k, 2, rows, cols) in mm^-1."""
+        self.refuse_off_plane(poses, shape)
+        return self._backproject(
+            window.projections,
+            window.slots,
+            window.matrices,
+            np.ascontiguousarray(window.weights[:2]),
+            poses,
+            shape,
+            out,
+        )
+
+    def refuse_off_plane(self, poses: Array, shape: tuple[int, int]) -> None:
+        """Raises ValueError if the detector has one row and a rectangle does not lie in the plane of the fan."""
+        if self.geometry.rows > 1:
+            return
+        height = fan_plane_z_mm(self.geometry)
+        tolerance = 1e-3 * self.geometry.voxel_mm
+        off = np.abs(poses[:, :, 2] - (height, 0, 0)) * (1, shape[1], shape[0])
+        if off.max(initial=0) > tolerance:
+            raise ValueError(
+                f"slice: expected the plane z = {height:g} mm, the only one that a detector of one row "
+                f"sees, got one {off.max():.3g} mm off it"
+            )
+
+
+def fan_plane_z_mm(geometry: ScanGeometry) -> float:
+    """Height of the plane that a single-row detector sees at the axis."""
+    source, detector = np.array(geometry.source_mm), np.array(geometry.detector_mm)
+    if geometry.beam == "parallel":
+        return float(detector[2])
+    part = -source[:2] @ (detector - source)[:2] / ((detector - source)[:2] @ (detector - source)[:2])
+    return float(source[2] + part * (detector - source)[2])

@@ -1,0 +1,308 @@
+"""The newest filtered views that span one turn: what a slice at this moment is made of.
+
+The window is chosen by angle, not by count: all views whose unwrapped angle is less than `span` behind the foremost
+one. Free-running cameras, uneven steps, any first angle and either direction are the normal case.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left, insort
+from dataclasses import dataclass
+from itertools import pairwise
+from operator import attrgetter
+from typing import Literal, NamedTuple, NoReturn
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from tango_jit.geometry import ScanGeometry, projection_matrices
+
+Array = NDArray[np.float64]
+Image = NDArray[np.float32]
+Arrival = Literal["new", "late", "duplicate", "stale"]
+
+# Fractions of the span. A frame that turns back further than BACK, or leaps further ahead than LEAP, starts a new
+# window. The direction of rotation is known once the stage has turned by BACK; until then it may as well be
+# standing, and no more than START views are kept.
+BACK, LEAP, START = 1 / 100, 1 / 2, 16
+# In typical steps. A frame that moves less than STILL takes the place of the one before (the stage stands); a view
+# within SAME of the one a span ahead shows the same and is dropped; the span is covered when no more than END is
+# missing; a half with a gap above GAP of its own steps is incomplete.
+STILL, SAME, END, GAP = 0.1, 0.25, 1.5, 1.75
+# So many misfits in a row are no late frames: the numbering has started anew.
+MISFITS = 8
+
+
+class WindowOverflowError(RuntimeError):
+    """More views in one span than the window may hold."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """The views of one full span, n of them, in order of their frame number.
+
+    `projections` is the live ring of the `ProjectionWindow`, valid until its next `add` or `clear`; all the
+    rest is a snapshot.
+    """
+
+    projections: Image  # (capacity, rows, cols)
+    slots: NDArray[np.int64]  # (n,) index into projections
+    frames: NDArray[np.int64]  # (n,) frame numbers, ascending
+    angles_rad: Array  # (n,) unwrapped
+    matrices: Array  # (n, 3, 4), see geometry.projection_matrices
+    weights: Image  # (3, n): even half, odd half, full; each sums to pi, the halves share no view
+    complete: bool  # neither half has a gap
+    equal: bool  # the mean of the halves is the full slice, to rounding
+
+    @property
+    def first_frame(self) -> int:
+        return int(self.frames[0])
+
+    @property
+    def last_frame(self) -> int:
+        return int(self.frames[-1])
+
+
+class _View(NamedTuple):
+    frame: int
+    angle_rad: float
+    slot: int
+    vectors: Array | None  # ASTRA row (12,) in mm where the frame brought its own pose
+
+
+_FRAME = attrgetter("frame")
+
+
+def angular_weights(angles_rad: Array, span_rad: float) -> tuple[Array, float]:
+    """Half the gap to both neighbours, circular in `span_rad`, scaled to sum pi; and the largest gap over the median.
+
+    `angles_rad` (n,) in any order and turn; no views: no weights and an infinite gap.
+    """
+    if not len(angles_rad):
+        return np.zeros(0), math.inf
+    turned = np.mod(angles_rad - angles_rad[0], span_rad)
+    order = np.argsort(turned, kind="stable")
+    gaps = np.diff(turned[order], append=turned[order[0]] + span_rad)
+    weights = np.empty(len(angles_rad))
+    weights[order] = (gaps + np.roll(gaps, 1)) / 2 * (math.pi / span_rad)
+    typical = np.median(gaps)
+    return weights, float(gaps.max() / typical) if typical > 0 else math.inf
+
+
+def split_weights(frames: NDArray[np.int64], angles_rad: Array, span_rad: float) -> tuple[Image, bool, bool]:
+    """Weights (3, n) of the even half, the odd half and the full set; are the halves complete; are they equal."""
+    weights = np.zeros((3, len(frames)))
+    complete = True
+    for row, chosen in enumerate((frames % 2 == 0, frames % 2 == 1, np.ones(len(frames), bool))):
+        weights[row, chosen], gap = angular_weights(angles_rad[chosen], span_rad)
+        complete &= gap <= GAP
+    difference = np.abs(weights[:2].mean(axis=0) - weights[2]).max(initial=0)
+    return weights.astype(np.float32), complete, bool(difference <= 1e-5 * weights[2].mean())
+
+
+class ProjectionWindow:
+    """A ring of filtered views that always holds the newest span of angles.
+
+    Parameters
+    ----------
+    span_rad : angle that the window covers; None: 2 pi for cone, pi for parallel beams, which may have 2 pi as well.
+    max_views, max_bytes : limits of the ring, the smaller one counts. It grows to what the scan needs, no further.
+
+    The order of the frames is that of their numbers; late ones are put where they belong. A new window starts
+    by itself when the stage turns back by more than 1/100 of the span or leaps ahead by more than 1/2, and
+    after 8 frames in a row that fit nowhere (numbers that start anew). Nothing is published before the angles
+    since the start cover the span. Of several frames at one angle in a row the newest counts.
+    """
+
+    def __init__(
+        self,
+        geometry: ScanGeometry,
+        span_rad: float | None = None,
+        *,
+        max_views: int = 8192,
+        max_bytes: int = 16 << 30,
+    ) -> None:
+        spans = sorted({geometry.full_turn_rad, 2 * math.pi})
+        self.span_rad = geometry.full_turn_rad if span_rad is None else float(span_rad)
+        if not any(math.isclose(self.span_rad, span, rel_tol=1e-6) for span in spans):
+            expected = " or ".join(f"{span:.6g}" for span in spans)
+            raise ValueError(f"span_rad: expected {expected} for a {geometry.beam} beam, got {span_rad!r}")
+        self.geometry = geometry
+        self.max_views = min(max_views, max_bytes // (4 * geometry.rows * geometry.cols))
+        if self.max_views < 2:
+            raise ValueError(
+                f"max_views, max_bytes: expected room for 2 views of {geometry.rows} x {geometry.cols} pixels, "
+                f"got {max_views} and {max_bytes}"
+            )
+        self._ring = np.empty((min(START, self.max_views), geometry.rows, geometry.cols), np.float32)
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget all views; the ring keeps its memory."""
+        self._views: list[_View] = []  # by frame number
+        self._free = list(range(len(self._ring) - 1, -1, -1))  # lowest last: pages never touched cost nothing
+        self._direction = 0  # +1 or -1 once it is known
+        self._start_rad: float | None = None  # first and foremost angle since the start
+        self._head_rad = 0.0
+        self._step_rad = 1e-5 * self.span_rad  # typical; until there are two views, what counts as standing
+        self._misfits = 0
+        self._window: Window | None = None
+
+    def __len__(self) -> int:
+        """Number of views held."""
+        return len(self._views)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the ring in bytes."""
+        return self._ring.nbytes
+
+    @property
+    def fill(self) -> float:
+        """Part of the span that is covered since the start, 0 to 1; at 1 there is a `window`."""
+        if not self._direction or self._start_rad is None:
+            return 0.0
+        covered = abs(self._head_rad - self._start_rad)
+        return 1.0 if covered + END * self._step_rad >= self.span_rad else covered / self.span_rad
+
+    def add(self, frame: int, angle_rad: float, projection: Image, pose: ArrayLike | None = None) -> Arrival:
+        """Take one filtered view (rows, cols); it is copied.
+
+        `angle_rad` is unwrapped; `pose` are the frame's own ASTRA vectors (12,) in mm, None: the scanner turned by
+        the angle. Returns "new", "late" (out of order, inserted), "duplicate" or "stale" (too old or out of place);
+        the last two change nothing. Raises ValueError for a wrong shape or an angle that is no number, and
+        WindowOverflowError, after which the window is empty.
+        """
+        if projection.shape != self._ring.shape[1:]:
+            raise ValueError(f"projection: expected shape {self._ring.shape[1:]}, got {projection.shape}")
+        if not math.isfinite(angle_rad):
+            raise ValueError(f"angle_rad: expected a finite number, got {angle_rad!r}")
+        vectors = None if pose is None else np.asarray(pose, np.float64).reshape(12)
+        at = bisect_left(self._views, (frame,))
+        late = at < len(self._views)
+        if late and self._views[at][:2] == (frame, angle_rad):
+            return "duplicate"
+        if late and not self._fits(at, frame, angle_rad):
+            self._misfits += 1
+            if self._misfits < MISFITS:
+                return "stale"
+            self.clear()
+            late = False
+        elif not late:
+            self._make_way(angle_rad)
+        self._misfits = 0
+        view = _View(frame, angle_rad, self._take_slot(), vectors)
+        self._ring[view.slot] = projection
+        insort(self._views, view, key=_FRAME)
+        self._turn(angle_rad)
+        self._window = None
+        return "late" if late else "new"
+
+    def window(self) -> Window | None:
+        """The window of this moment, or None while the span is not covered. The same object until the next `add`."""
+        if self._window is None and self.fill == 1.0:
+            frames = np.array([view.frame for view in self._views], np.int64)
+            angles_rad = np.array([view.angle_rad for view in self._views])
+            weights, complete, equal = split_weights(frames, angles_rad, self.span_rad)
+            self._window = Window(
+                self._ring,
+                np.array([view.slot for view in self._views], np.int64),
+                frames,
+                angles_rad,
+                self._matrices(angles_rad),
+                weights,
+                complete,
+                equal,
+            )
+        return self._window
+
+    def _matrices(self, angles_rad: Array) -> Array:
+        vectors = self.geometry.vectors(angles_rad)
+        for row, view in zip(vectors, self._views, strict=True):
+            if view.vectors is not None:
+                row[:] = view.vectors
+        return projection_matrices(self.geometry.beam, vectors, self.geometry.rows, self.geometry.cols)
+
+    def _fits(self, at: int, frame: int, angle_rad: float) -> bool:
+        """Does a frame with this angle belong before view `at`?"""
+        after = self._views[at]
+        if frame == after.frame:
+            return False
+        if not self._direction:
+            return abs(angle_rad - after.angle_rad) <= LEAP * self.span_rad
+        slack = BACK * self.span_rad
+        return (
+            self._direction * (self._head_rad - angle_rad) < self._reach_rad
+            and self._direction * (after.angle_rad - angle_rad) >= -slack
+            and (at == 0 or self._direction * (angle_rad - self._views[at - 1].angle_rad) >= -slack)
+        )
+
+    def _make_way(self, angle_rad: float) -> None:
+        """Prepare for a frame with the highest number so far: after a jump start anew, on a standing stage replace."""
+        if not self._views:
+            return
+        newest = self._views[-1].angle_rad
+        ahead = self._direction * (angle_rad - self._head_rad) if self._direction else abs(angle_rad - newest)
+        if not -BACK * self.span_rad <= ahead <= LEAP * self.span_rad:
+            self.clear()
+        elif abs(angle_rad - newest) <= STILL * self._step_rad:
+            self._drop(-1)
+
+    def _turn(self, angle_rad: float) -> None:
+        """After an insertion: follow the rotation and drop what has left the span."""
+        newest = self._views[-1].angle_rad
+        if self._start_rad is None:
+            self._start_rad = angle_rad
+        recent = [view.angle_rad for view in self._views[-33:]]
+        steps = sorted(abs(b - a) for a, b in pairwise(recent))
+        if steps:
+            self._step_rad = max(steps[len(steps) // 2], 1e-5 * self.span_rad)
+        if not self._direction:
+            if abs(newest - self._start_rad) > BACK * self.span_rad:
+                self._direction = 1 if newest > self._start_rad else -1
+                self._start_rad, self._head_rad = self._views[0].angle_rad, newest
+            elif len(self._views) > START:
+                self._drop(0)
+            return
+        if self._direction * (angle_rad - self._head_rad) > 0:
+            self._head_rad = angle_rad
+        if self._direction * (angle_rad - self._start_rad) < 0:
+            self._start_rad = angle_rad
+        while self._direction * (self._head_rad - self._views[0].angle_rad) >= self._reach_rad:
+            self._drop(0)
+
+    @property
+    def _reach_rad(self) -> float:
+        return self.span_rad - SAME * self._step_rad
+
+    def _drop(self, at: int) -> None:
+        self._free.append(self._views.pop(at).slot)
+
+    def _take_slot(self) -> int:
+        if not self._free:
+            self._grow()
+        return self._free.pop()
+
+    def _grow(self) -> None:
+        """Make the ring as long as the scan will need, judged by its steps, and at least twice as long."""
+        held = len(self._ring)
+        if held >= self.max_views:
+            self._refuse(f"max_views, max_bytes: expected no more than {self.max_views} views")
+        needed = int(1.1 * self.span_rad / self._step_rad) + 8
+        size = min(max(2 * held, min(needed, 16 * held)), self.max_views)
+        try:
+            ring = np.empty((size, *self._ring.shape[1:]), np.float32)
+        except MemoryError:
+            self._refuse(f"memory: expected {size} views of {self._ring[0].nbytes} bytes to fit")
+        else:
+            ring[:held] = self._ring
+            self._ring = ring
+            self._free = list(range(size - 1, held - 1, -1))
+
+    def _refuse(self, expected: str) -> NoReturn:
+        needed = math.degrees(self.span_rad), int(self.span_rad / self._step_rad)
+        self.clear()
+        raise WindowOverflowError(
+            f"{expected} in {needed[0]:.0f} degrees, got a scan with about {needed[1]}: bin the frames or allow more"
+        )
