@@ -1,0 +1,142 @@
+"""One sender, any number of listeners, who may miss messages but never hold the sender up."""
+
+from __future__ import annotations
+
+import threading
+import time
+from types import TracebackType
+from typing import Self
+
+import zmq
+
+from tango_jit.streams._sockets import bind, open_socket
+from tango_jit.streams.messages import Message
+
+TICK_S = 0.05
+REBIND_S = 2.0
+MOST_MESSAGES = 1000
+
+
+class Publisher:
+    """Publishes messages to whoever subscribes; may be used from several threads.
+
+    `send` never waits: what a slow or stopped subscriber has not taken queues up to `budget_bytes` (for each
+    subscriber, in the sender's memory), then it misses messages. ZeroMQ counts messages, not bytes, so its
+    high-water mark follows from the largest message so far.
+
+    Messages sent with `retain` are kept, one under each key, and sent again on every new subscription, also
+    while nothing else is sent. A resend reaches all subscribers: to those who have it, a repeat must be a no-op.
+    A new subscriber may get an image just before the header of its series: it drops (and counts) images of a series
+    it does not know.
+    """
+
+    def __init__(self, endpoint: str = "tcp://127.0.0.1:*", *, budget_bytes: int = 256 << 20) -> None:
+        """Binds to `endpoint`. Raises ValueError for one that is not tcp, OSError where it cannot be had."""
+        if budget_bytes < 1:
+            raise ValueError(f"publisher: expected a budget of at least 1 byte, got {budget_bytes}")
+        self.sent = 0
+        self.bytes = 0
+        self._budget = budget_bytes
+        self._retained: dict[str, list[bytes]] = {}
+        self._slots = 2  # for the retained messages, which come in one burst, and two more
+        self._class_bytes = 0
+        self._high_water = self._slots
+        self._lock = threading.Lock()  # around the socket, which is not thread-safe
+        self._stop = threading.Event()
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        try:
+            self._socket = self._open()
+            self.endpoint = bind(self._socket, endpoint)
+        except BaseException:
+            self._context.destroy(linger=0)
+            raise
+        self._thread = threading.Thread(target=self._watch, name=f"publisher {self.endpoint}", daemon=True)
+        self._thread.start()
+
+    def send(self, message: Message, retain: str | None = None) -> None:
+        """Publish; the message's buffers may be used again afterwards. Raises OSError after `close`.
+
+        `retain`: also keep it, in place of what was kept under that key; resends follow the order in which the keys
+        came. None: it is not kept.
+        """
+        parts = message.parts()
+        with self._lock:
+            if self._socket.closed:
+                raise OSError(f"publisher {self.endpoint}: expected it to be open, it is closed")
+            self._welcome()
+            if retain is not None:
+                self._retained[retain] = [bytes(part) for part in parts]
+            self._fit(message.nbytes)
+            self._socket.send_multipart(parts)
+            self.sent += 1
+            self.bytes += sum(len(part) for part in parts)
+
+    def forget(self, key: str) -> None:
+        """Stop resending what is kept under `key`; no error if there is nothing."""
+        with self._lock:
+            self._retained.pop(key, None)
+
+    def close(self) -> None:
+        """End at once: what is still queued is lost. Twice is no error."""
+        self._stop.set()
+        self._thread.join()
+        with self._lock:
+            self._context.destroy(linger=0)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _open(self) -> zmq.Socket[bytes]:
+        socket = open_socket(self._context, zmq.XPUB, largest=4096)  # all that comes in are subscriptions
+        socket.xpub_verbose = 1  # else only the first subscriber to a prefix is seen
+        socket.sndhwm = self._high_water
+        return socket
+
+    def _watch(self) -> None:
+        while not self._stop.wait(TICK_S):
+            with self._lock:
+                self._welcome()
+
+    def _welcome(self) -> None:
+        """Send what is retained if somebody subscribed since the last look."""
+        subscribed = False
+        while self._socket.poll(0):
+            subscribed |= self._socket.recv().startswith(b"\x01")
+        if subscribed:
+            for parts in self._retained.values():
+                self._socket.send_multipart(parts)
+
+    def _fit(self, payload_bytes: int) -> None:
+        """Set the high-water mark by the largest payload so far, in classes of powers of two."""
+        self._slots = max(self._slots, 2 + len(self._retained))
+        self._class_bytes = max(self._class_bytes, 1 << (payload_bytes - 1).bit_length() if payload_bytes else 0)
+        fitting = min(self._budget // self._class_bytes, MOST_MESSAGES) if self._class_bytes else 0
+        wanted = max(fitting, self._slots)
+        if wanted > self._high_water:
+            self._high_water = self._socket.sndhwm = wanted
+        elif wanted < self._high_water:
+            self._high_water = wanted
+            self._rebind()
+
+    def _rebind(self) -> None:
+        """Go on with a new socket at the same endpoint; subscribers come back by themselves within a tenth of a second.
+
+        A live pipe must not get a lower mark: libzmq acknowledges messages in batches of half the mark, so a pipe
+        with more unacknowledged messages than the new mark would count as full for ever, though it is empty.
+        """
+        self._socket.close(linger=0)
+        deadline = time.monotonic() + REBIND_S
+        while True:
+            self._socket = self._open()
+            try:
+                bind(self._socket, self.endpoint)
+                return
+            except OSError:  # the old listener is closed by ZeroMQ's own thread, any moment now
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.001)
