@@ -1,0 +1,157 @@
+"""Data Exchange HDF5 (group `exchange`): reader and writer. The format has no geometry: that is in `extension.py`."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from tango_jit.geometry import ScanGeometry
+from tango_jit.recordings import extension
+from tango_jit.recordings.hdf5 import (
+    TO_DEGREE,
+    Column,
+    RecordingError,
+    dataset,
+    frames,
+    label,
+    mean_frame,
+    numbers,
+    open_to_read,
+    text,
+)
+from tango_jit.recordings.recording import (
+    Recording,
+    RecordingWriter,
+    check_fits,
+    printable,
+    series_of,
+    settle_linear,
+    unwrap_degrees,
+)
+from tango_jit.streams.messages import Dark, Flat, Header, Image
+
+DATA, DARK, FLAT, THETA = (f"exchange/{name}" for name in ("data", "data_dark", "data_white", "theta"))
+TITLE = "exchange/title"
+
+
+class DataExchangeReader(Recording):
+    """A recorded scan in Data Exchange. Frames come from the disk one at a time.
+
+    `geometry` and `linear` replace what the file says or fails to say. Raises RecordingError that names every field
+    that is missing or wrong.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], *, geometry: ScanGeometry | None = None, linear: bool | None = None
+    ) -> None:
+        file = open_to_read(path)
+        try:
+            self._read(file, geometry, linear)
+        except BaseException:
+            file.close()
+            raise
+
+    def _read(self, file: h5py.File, geometry: ScanGeometry | None, linear: bool | None) -> None:
+        stack = frames(file, DATA)
+        count, rows, cols = stack.shape
+        degrees = _degrees(file, stack)
+        said, table = extension.read(file, rows, cols), extension.Table(file, count)
+        check_fits(label(file), geometry, rows, cols)
+        angles = _angles(file, degrees, table)
+        scan = geometry or said.geometry
+        if scan is None:
+            vectors = ", ".join(f"{extension.NAME}/{name}" for name in extension.VECTORS)
+            raise RecordingError(
+                f"{label(file)}: Data Exchange has no geometry, and {extension.NAME}/beam, {vectors} (ASTRA vectors at "
+                "angle 0) are missing: give a geometry (beam, pixel size, centre of rotation, for a cone the distances "
+                "of source and detector), or store one with tango_jit.recordings.set_geometry"
+            )
+        index = np.arange(count)
+        exact = table.frame_numbers
+        times = table.timestamps_s  # where they are not recorded: exposures back to back, from 0
+        if times is None:
+            times = index.astype(np.float64) * (said.exposure_s or 0.0)
+        super().__init__(
+            file, stack, table, index, index if exact is None else exact, angles * (said.angle_sense or 1), times
+        )
+
+        series = series_of(file, said.series)
+        dark, flat = _mean(file, DARK, (rows, cols)), _mean(file, FLAT, (rows, cols))
+        self.dark = None if dark is None else Dark(series, *dark)
+        self.flat = None if flat is None else Flat(series, *flat)
+        is_linear = settle_linear(label(file), linear, said.linear, flat is not None)
+        self.header = Header(
+            series, "raw", scan, is_linear, exposure_s=said.exposure_s, name=printable(text(file, TITLE) or "")
+        )
+
+
+def _degrees(file: h5py.File, stack: h5py.Dataset) -> NDArray[np.float64] | None:
+    """Angles (n,) as recorded; their number tells that the first axis of the frames is the view."""
+    axes = stack.attrs.get("axes", "theta:y:x")
+    axes = axes.decode() if isinstance(axes, bytes) else str(axes)
+    degrees = numbers(file, THETA, TO_DEGREE, "degree")
+    if not axes.startswith("theta") or (degrees is not None and degrees.shape != (len(stack),)):
+        raise RecordingError(
+            f"{label(file, DATA)}: expected axes (view, row, col) with one angle in {THETA} for each view, got "
+            f"shape {stack.shape}, axes {axes!r} and {0 if degrees is None else degrees.size} angles"
+        )
+    return degrees
+
+
+def _angles(file: h5py.File, degrees: NDArray[np.float64] | None, table: extension.Table) -> NDArray[np.float64]:
+    """Angles (n,) in rad, unwrapped, in the sense of the file."""
+    if table.angles_rad is None:
+        if degrees is None:
+            raise RecordingError(f"{label(file, THETA)}: expected the angle of each view in degrees, got nothing")
+        return np.deg2rad(unwrap_degrees(degrees))
+    if degrees is not None and not np.allclose(np.deg2rad(degrees), table.angles_rad, rtol=1e-6, atol=1e-6):
+        raise RecordingError(f"{label(file, THETA)}: contradicts {extension.NAME}/angle_rad; delete the wrong one")
+    return table.angles_rad
+
+
+def _mean(file: h5py.File, path: str, shape: tuple[int, int]) -> tuple[NDArray[np.float32], int] | None:
+    """(mean, how many frames were averaged), None where there are none."""
+    found = dataset(file, path)
+    if found is None or found.shape[0] == 0:
+        return None
+    if found.shape == shape and found.ndim == 2:
+        return np.asarray(found[()], np.float32), 1
+    stack = frames(file, path)
+    if stack.shape[1:] != shape:
+        raise RecordingError(
+            f"{label(file, path)}: expected frames of {shape[0]} x {shape[1]} as in {DATA}, got shape {stack.shape}"
+        )
+    count = int(stack.attrs.get("averaged", 1)) * len(stack)
+    return mean_frame(stack, np.arange(len(stack))), count
+
+
+class DataExchangeWriter(RecordingWriter):
+    """Writes a Data Exchange file, see `RecordingWriter`. Dark and flat are stored as one float32 frame each."""
+
+    def _start(self, dtype: np.dtype[Any]) -> None:
+        header, file = self.header, self._file
+        file["implements"] = "exchange"
+        file[TITLE] = header.name
+        group = extension.write(
+            file, header.geometry, linear=header.linear, series=header.series, exposure_s=header.exposure_s
+        )
+        self._table = extension.TableWriter(group)
+        self._stack = Column(file, DATA, self._shape, dtype.name)
+        self._stack.dataset.attrs.update(axes="theta:y:x", units="" if header.linear else "counts")
+        self._theta = Column(file, THETA, (), "float64", unit="degrees")
+        for path, message in ((DARK, self._dark), (FLAT, self._flat)):
+            if message is not None:
+                file.create_dataset(path, data=np.asarray(message.mean, np.float32)[None])
+                file[path].attrs.update(axes=f"theta_{path.rpartition('_')[2]}:y:x", averaged=message.count)
+
+    def _add(self, image: Image) -> None:
+        self._stack.append(np.array(image.data))  # a copy: a block may be written after the caller reuses the buffer
+        self._theta.append(np.rad2deg(image.angle_rad))
+        self._table.append(image.angle_rad, image.frame, image.timestamp_s, image.pose)
+
+    def _columns(self) -> list[Column]:
+        return [self._stack, self._theta, *self._table.columns()]
