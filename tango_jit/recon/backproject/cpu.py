@@ -1,134 +1,206 @@
 """Backprojection on the processor (numba), for slices and for batches of small patches alike.
 
-A tile of the slice is worked on view by view, in three passes over scratch arrays that stay in the nearest
-cache: where each pixel falls on the detector (vectorises), four loads and the blend, sum (vectorises).
-A compact tile falls on a compact piece of the detector, whatever the orientation of the slice.
+A compact tile of the slice falls on a compact piece of every projection, whatever the orientation of the slice.
+It is worked on view by view, in three passes over scratch arrays that stay in the nearest cache:
+
+    locate   where each pixel of the tile falls on the detector         vectorises
+    gather   four loads and the blend                                   as fast as loads go
+    sum      weight * value into the planes that want this view         vectorises
+
+while the processor already fetches the piece of the next view. What the inner loops look like is for the
+compiler: coefficients are scalars and every scratch array an allocation of its own (else it fears that they
+overlap), indices are unsigned (else numba wraps negative ones) and products of int32 are cut back to int32.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from numba import float32, int32, njit, prange
+from numba import float32, int32, int64, njit, prange, uint64
 from numpy.typing import NDArray
 
 from tango_jit.recon.backproject.arguments import MIN_DEPTH, check
+from tango_jit.recon.backproject.prefetch import prefetch
 
-TILE_ROWS, TILE_COLS = 16, 32
+TILE = 32  # pixels; at most, along both sides
 
-# No "ninf" and "nnan" here: a pixel behind the source divides by a small number before it is masked.
+# Everything but "nnan" and "ninf": projections are finite, but what lies behind the source is not yet masked.
 _FAST = {"contract", "reassoc", "nsz", "arcp", "afn"}
-_HALF, _ZERO, _NEAR = float32(0.5), float32(0.0), float32(MIN_DEPTH)
+_ZERO, _HALF, _ONE, _NEAR = float32(0), float32(0.5), float32(1), float32(MIN_DEPTH)
+_OUTSIDE, _EDGE, _INSIDE = 0, 1, 2
+
+
+@njit(error_model="numpy", nogil=True, cache=True)
+def _place(matrix, pose, i0, j0, fan, c):
+    """Coefficients c (9,) of (w*column, w*row, w): at pixel (i0, j0), per column of the slice, per row."""
+    for r in range(3):
+        start, along, down = matrix[r, 3], 0.0, 0.0
+        for x in range(3):
+            start += matrix[r, x] * (pose[0, x] + j0 * pose[1, x] + i0 * pose[2, x])
+            along += matrix[r, x] * pose[1, x]
+            down += matrix[r, x] * pose[2, x]
+        if r == 1 and fan:
+            start, along, down = 0.0, 0.0, 0.0
+        c[3 * r], c[3 * r + 1], c[3 * r + 2] = start, along, down
+
+
+@njit(error_model="numpy", nogil=True, cache=True)
+def _footprint(c, tall, wide, rows, cols):
+    """Where a tile falls on a detector of rows x cols: (_OUTSIDE | _EDGE | _INSIDE, left, right, low, high).
+
+    Its corners tell, because a projection keeps convex things convex; unless one of them is behind the source.
+    """
+    left, right, low, high, near = np.inf, -np.inf, np.inf, -np.inf, 0
+    for i in (0, tall - 1):
+        for j in (0, wide - 1):
+            w = c[6] + j * c[7] + i * c[8]
+            if w <= MIN_DEPTH:
+                near += 1
+                continue
+            u, v = (c[0] + j * c[1] + i * c[2]) / w, (c[3] + j * c[4] + i * c[5]) / w
+            left, right, low, high = min(left, u), max(right, u), min(low, v), max(high, v)
+    if near:
+        return _OUTSIDE if near == 4 else _EDGE, 0, -1, 0, -1
+    if right < -0.5 or left > cols - 0.5 or high < -0.5 or low > rows - 0.5:
+        return _OUTSIDE, 0, -1, 0, -1
+    margin = 2e-6 * max(rows, cols)  # the passes work in float32: their rounding must stay on the detector
+    inside = left >= 0 and right < cols - 1 - margin and low >= 0 and high < rows - 1 - margin
+    box = int64(max(left, 0)), int64(min(right, cols - 2)) + 1, int64(max(low, 0)), int64(min(high, rows - 2)) + 1
+    return _INSIDE if inside else _EDGE, *box
+
+
+@njit(error_model="numpy", nogil=True, cache=True)
+def _fetch(flat, offset, cols, box, limit):
+    """Have the cache lines of a footprint loaded, unless they are more than `limit`: then the hint costs too much."""
+    _, left, right, low, high = box
+    if (high - low + 1) * ((right - left) // 16 + 2) <= limit:
+        for row in range(low, high + 1):
+            for column in range(left, right + 16, 16):
+                prefetch(flat, offset + row * cols + column)
 
 
 @njit(fastmath=_FAST, error_model="numpy", nogil=True, cache=True)
-def _locate(down, right, c, rows, cols, index, a, b, depth):
-    """First pass: pixel (down, right) of the tile to detector index, fractions (a, b) and 1/w**2 (0 outside)."""
+def _locate(down, right, c, cols, index, a, b, depth):
+    """First pass, tiles that fall wholly inside: detector index, fractions a (columns) and b (rows), and 1/w**2."""
+    u0, u1, u2, v0, v1, v2, w0, w1, w2 = c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7], c[8]
+    width = int32(cols)
     for t in range(down.size):
-        w = c[6] + right[t] * c[7] + down[t] * c[8]
-        near = float32(1.0) / max(w, _NEAR)
-        u = (c[0] + right[t] * c[1] + down[t] * c[2]) * near
-        v = (c[3] + right[t] * c[4] + down[t] * c[5]) * near
-        inside = (w > _NEAR) & (u >= -_HALF) & (u <= cols - _HALF) & (v >= -_HALF) & (v <= rows - _HALF)
-        u = min(max(u, _ZERO), cols - float32(1.0))
-        v = min(max(v, _ZERO), rows - float32(1.0))
-        left = min(int32(u), int32(cols) - int32(2))
-        low = min(int32(v), int32(rows) - int32(2))
-        index[t] = low * int32(cols) + left
+        near = _ONE / (w0 + right[t] * w1 + down[t] * w2)
+        u = (u0 + right[t] * u1 + down[t] * u2) * near
+        v = (v0 + right[t] * v1 + down[t] * v2) * near
+        left, low = int32(u), int32(v)
+        index[t] = int32(low * width) + left
         a[t] = u - float32(left)
         b[t] = v - float32(low)
-        depth[t] = near * near if inside else _ZERO
+        depth[t] = near * near
 
 
 @njit(fastmath=_FAST, error_model="numpy", nogil=True, cache=True)
-def _locate_fan(down, right, c, cols, index, a, depth):
-    """`_locate` for a detector of one row."""
+def _locate_edge(down, right, c, rows, cols, index, a, b, depth):
+    """`_locate` for any tile: clamped to the detector, depth 0 for what is more than half a pixel off it."""
+    u0, u1, u2, v0, v1, v2, w0, w1, w2 = c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7], c[8]
+    width, last, top = int32(cols), float32(cols - 1), float32(rows - 1)
+    last_left, last_low = int32(cols - 2), int32(rows - 2)
     for t in range(down.size):
-        w = c[6] + right[t] * c[7] + down[t] * c[8]
-        near = float32(1.0) / max(w, _NEAR)
-        u = (c[0] + right[t] * c[1] + down[t] * c[2]) * near
-        inside = (w > _NEAR) & (u >= -_HALF) & (u <= cols - _HALF)
-        u = min(max(u, _ZERO), cols - float32(1.0))
-        left = min(int32(u), int32(cols) - int32(2))
-        index[t] = left
-        a[t] = u - float32(left)
-        depth[t] = near * near if inside else _ZERO
+        w = w0 + right[t] * w1 + down[t] * w2
+        near = _ONE / max(w, _NEAR)
+        u = (u0 + right[t] * u1 + down[t] * u2) * near
+        v = (v0 + right[t] * v1 + down[t] * v2) * near
+        x, y = min(max(u, _ZERO), last), min(max(v, _ZERO), top)
+        left, low = min(int32(x), last_left), min(int32(y), last_low)
+        index[t] = int32(low * width) + left
+        a[t] = x - float32(left)
+        b[t] = y - float32(low)
+        seen = (w > _NEAR) & (abs(u - x) <= _HALF) & (abs(v - y) <= _HALF)
+        depth[t] = near * near if seen else _ZERO
 
 
 @njit(fastmath=_FAST, error_model="numpy", nogil=True, cache=True)
-def _gather(flat, offset, cols, index, a, b, value):
-    """Second pass: bilinear samples. `flat` holds all projections, `offset` is where this one starts."""
+def _gather(projection, cols, index, a, b, value):
+    """Second pass: bilinear samples of one projection, flat."""
+    right, up, both = uint64(1), uint64(cols), uint64(cols + 1)
     for t in range(index.size):
-        q = offset + index[t]
-        p00, p01, p10, p11 = flat[q], flat[q + 1], flat[q + cols], flat[q + cols + 1]
+        q = uint64(index[t])
+        p00, p01, p10, p11 = projection[q], projection[q + right], projection[q + up], projection[q + both]
         low = p00 + b[t] * (p10 - p00)
         high = p01 + b[t] * (p11 - p01)
         value[t] = low + a[t] * (high - low)
 
 
 @njit(fastmath=_FAST, error_model="numpy", nogil=True, cache=True)
-def _gather_fan(flat, offset, index, a, value):
+def _gather_fan(projection, index, a, value):
     """`_gather` for a detector of one row: linear samples."""
     for t in range(index.size):
-        q = offset + index[t]
-        value[t] = flat[q] + a[t] * (flat[q + 1] - flat[q])
-
-
-@njit(error_model="numpy", nogil=True, cache=True)
-def _place(matrix, pose, i0, j0, c):
-    """Coefficients of (u*w, v*w, w): at pixel (i0, j0), per column, per row; c (9,) float32."""
-    for r in range(3):
-        start = matrix[r, 3]
-        along = 0.0
-        down = 0.0
-        for x in range(3):
-            start += matrix[r, x] * (pose[0, x] + j0 * pose[1, x] + i0 * pose[2, x])
-            along += matrix[r, x] * pose[1, x]
-            down += matrix[r, x] * pose[2, x]
-        c[3 * r], c[3 * r + 1], c[3 * r + 2] = start, along, down
+        q = uint64(index[t])
+        p0, p1 = projection[q], projection[q + uint64(1)]
+        value[t] = p0 + a[t] * (p1 - p0)
 
 
 @njit(fastmath=_FAST, error_model="numpy", nogil=True, cache=True)
+def _sum(weight, depth, value, total):
+    """Third pass."""
+    for t in range(total.size):
+        total[t] += weight * depth[t] * value[t]
+
+
+@njit(error_model="numpy", nogil=True, cache=True)
 def _tile(projections, slots, matrices, weights, pose, i0, i1, j0, j1, out):
     """All views onto rows i0:i1 and columns j0:j1 of `out` (planes, rows, cols)."""
     _, rows, cols = projections.shape
-    flat = projections.reshape(-1)
+    fan, lines = rows == 1, max(rows, 2)
+    flat, pixels = projections.reshape(-1), rows * cols
     planes, views = weights.shape
-    wide = j1 - j0
-    size = (i1 - i0) * wide
-    down, right, a, b, depth, value = np.empty((6, size), np.float32)
+    tall, wide = i1 - i0, j1 - j0
+    size = tall * wide
+    down, right = np.empty(size, np.float32), np.empty(size, np.float32)
+    a, b = np.empty(size, np.float32), np.empty(size, np.float32)
+    depth, value = np.empty(size, np.float32), np.empty(size, np.float32)
     index = np.empty(size, np.int32)
     sums = np.zeros((planes, size), np.float32)
-    c = np.empty(9, np.float32)
     for t in range(size):
         down[t], right[t] = t // wide, t % wide
+
+    # Which views see the tile, and where.
+    seen, order = 0, np.empty(views, np.int64)
+    coefficients, boxes = np.empty((views, 9), np.float32), np.empty((views, 5), np.int64)
     for view in range(views):
-        _place(matrices[view], pose, i0, j0, c)
-        offset = np.int64(slots[view]) * rows * cols
-        if rows == 1:
-            _locate_fan(down, right, c, float32(cols), index, a, depth)
-            _gather_fan(flat, offset, index, a, value)
+        _place(matrices[view], pose, i0, j0, fan, coefficients[seen])
+        box = _footprint(coefficients[seen], tall, wide, lines, cols)
+        if box[0] != _OUTSIDE:
+            for k in range(5):
+                boxes[seen, k] = box[k]
+            order[seen] = view
+            seen += 1
+
+    for n in range(seen):
+        if n + 1 < seen:
+            _fetch(flat, slots[order[n + 1]] * pixels, cols, boxes[n + 1], size // 4)
+        c, start = coefficients[n], slots[order[n]] * pixels
+        projection = flat[start : start + pixels]
+        if boxes[n, 0] == _INSIDE:
+            _locate(down, right, c, cols, index, a, b, depth)
         else:
-            _locate(down, right, c, float32(rows), float32(cols), index, a, b, depth)
-            _gather(flat, offset, cols, index, a, b, value)
+            _locate_edge(down, right, c, lines, cols, index, a, b, depth)
+        if fan:
+            _gather_fan(projection, index, a, value)
+        else:
+            _gather(projection, cols, index, a, b, value)
         for plane in range(planes):
-            weight = weights[plane, view]
-            if weight != 0:
-                total = sums[plane]
-                for t in range(size):
-                    total[t] += weight * depth[t] * value[t]
+            if weights[plane, order[n]] != 0:
+                _sum(weights[plane, order[n]], depth, value, sums[plane])
+
     for plane in range(planes):
-        for i in range(i0, i1):
-            for j in range(j0, j1):
-                out[plane, i, j] = sums[plane, (i - i0) * wide + j - j0]
+        for i in range(tall):
+            for j in range(wide):
+                out[plane, i0 + i, j0 + j] = sums[plane, i * wide + j]
 
 
 @njit(parallel=True, nogil=True, cache=True)
-def _backproject(projections, slots, matrices, weights, poses, tile_rows, tile_cols, out):
+def _backproject(projections, slots, matrices, weights, poses, tall, wide, out):
     patches, _, rows, cols = out.shape
-    tall, wide = (rows + tile_rows - 1) // tile_rows, (cols + tile_cols - 1) // tile_cols
-    for tile in prange(patches * tall * wide):
-        patch, rest = tile // (tall * wide), tile % (tall * wide)
-        i, j = rest // wide * tile_rows, rest % wide * tile_cols
+    along, across = (rows + tall - 1) // tall, (cols + wide - 1) // wide
+    for tile in prange(patches * along * across):
+        patch, place = tile // (along * across), tile % (along * across)
+        i, j = place // across * tall, place % across * wide
         _tile(
             projections,
             slots,
@@ -136,11 +208,16 @@ def _backproject(projections, slots, matrices, weights, poses, tile_rows, tile_c
             weights,
             poses[patch],
             i,
-            min(i + tile_rows, rows),
+            min(i + tall, rows),
             j,
-            min(j + tile_cols, cols),
+            min(j + wide, cols),
             out[patch],
         )
+
+
+def _even(size: int) -> int:
+    """Side of the tiles that cut `size` pixels into pieces of nearly the same size, `TILE` at most."""
+    return -(-size // -(-size // TILE))
 
 
 def backproject(
@@ -154,28 +231,27 @@ def backproject(
 ) -> NDArray[np.float32]:
     """See `Backprojector`."""
     out = check(projections, slots, matrices, weights, poses, shape, out)
+    used = np.flatnonzero(weights.any(axis=0))
     _backproject(
         projections,
-        np.ascontiguousarray(slots, np.int64),
-        np.ascontiguousarray(matrices),
-        np.ascontiguousarray(weights),
+        slots[used].astype(np.int64),
+        matrices[used],
+        np.ascontiguousarray(weights[:, used]),
         np.ascontiguousarray(poses),
-        TILE_ROWS,
-        TILE_COLS,
+        _even(shape[0]),
+        _even(shape[1]),
         out,
     )
     return out
 
 
 def warm_up() -> None:
-    """Compile (or load from the cache) everything; afterwards calls take no extra time."""
-    matrices = np.eye(3, 4)[None]
-    for rows in (1, 2):
-        backproject(
-            np.zeros((1, rows, 2), np.float32),
-            np.zeros(1, np.int64),
-            matrices,
-            np.ones((1, 1), np.float32),
-            np.zeros((1, 3, 3)),
-            (1, 1),
-        )
+    """Compile, or load from numba's cache, all there is; later calls take no extra time."""
+    backproject(
+        np.zeros((1, 2, 2), np.float32),
+        np.zeros(1, np.int64),
+        np.eye(3, 4)[None],
+        np.ones((1, 1), np.float32),
+        np.zeros((1, 3, 3)),
+        (1, 1),
+    )
