@@ -7,6 +7,7 @@ ATTR_NO_SYNC; and the service never waits for Tango: a thread of the door's own 
 
 from __future__ import annotations
 
+import inspect
 import math
 import os
 import sys
@@ -18,7 +19,7 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 import tango
 from tango import AttrQuality, AttrWriteType, DevState, DispLevel
-from tango.server import Device, DeviceMeta, attribute, run
+from tango.server import Device, DeviceMeta, attribute, device_property, run
 
 from tango_jit.services.service import Listener, Service, State
 from tango_jit.signals import Signal
@@ -52,8 +53,23 @@ def tango_attribute(signal: Signal, read: Any, write: Any = None) -> Any:
         kind, fields["max_dim_x"], fields["max_dim_y"] = ((kind,),), signal.shape[1], signal.shape[0]
     if write is not None:
         remembered = signal.memorized and not signal.shape
-        fields |= {"fset": write, "access": AttrWriteType.READ_WRITE, "memorized": remembered, "hw_memorized": remembered}
+        fields |= {
+            "fset": write,
+            "access": AttrWriteType.READ_WRITE,
+            "memorized": remembered,
+            "hw_memorized": remembered,
+        }
     return attribute(name=signal.name, dtype=kind, fget=read, **{k: v for k, v in fields.items() if v != ""})
+
+
+def text_property(doc: str, default: str | None = None) -> Any:
+    """A device property; None as default: the property must be set."""
+    return device_property(dtype=str, default_value=default, mandatory=default is None, doc=doc)
+
+
+def number_property(doc: str, default: int) -> Any:
+    """A device property that is a whole number."""
+    return device_property(dtype=int, default_value=default, doc=doc)
 
 
 class DoorMeta(DeviceMeta):
@@ -128,7 +144,7 @@ class Door(Device, metaclass=DoorMeta):
     """Base of the devices: a subclass names its `service_class` and builds the service in `build`."""
 
     service_class: ClassVar[type[Service] | None] = None
-    service: Service
+    service: Any
 
     def build(self) -> Service:
         """The service behind this door, from the device's properties."""
@@ -136,7 +152,7 @@ class Door(Device, metaclass=DoorMeta):
 
     def init_device(self) -> None:
         super().init_device()
-        self._snapshots = threading.local()
+        self.snapshot: Mapping[str, Any] = {}
         self._pump: _Pump | None = None
         self.set_state(DevState.INIT)
         self.set_status("starting")
@@ -170,12 +186,8 @@ class Door(Device, metaclass=DoorMeta):
     # ---- reading: all values of one client call come from one snapshot
 
     def read_attr_hardware(self, attr_list: Any) -> None:
-        """Tango calls this once per client call, in the thread that reads: what belongs together is read together."""
-        self._snapshots.values = self.service.values
-
-    @property
-    def snapshot(self) -> Mapping[str, Any]:
-        return getattr(self._snapshots, "values", None) or self.service.values
+        """Tango calls this once per client call, and holds the device until all of it is read."""
+        self.snapshot = self.service.values
 
     def show(self, signal: Signal, value: Any) -> Any:
         """A value in Tango's form: enums as index, what is not known yet as invalid."""
@@ -200,7 +212,9 @@ class Door(Device, metaclass=DoorMeta):
 
     def _announce(self, signal: Signal) -> None:
         if signal.name not in {s.name for s in (self.service_class.table() if self.service_class else ())}:
-            self.add_attribute(tango_attribute(signal, self._read_dynamic, self._write_dynamic if signal.writable else None))
+            self.add_attribute(
+                tango_attribute(signal, self._read_dynamic, self._write_dynamic if signal.writable else None)
+            )
         if signal.pushed:
             self.set_change_event(signal.name, True, False)
             self.set_archive_event(signal.name, True, False)
@@ -210,7 +224,7 @@ class Door(Device, metaclass=DoorMeta):
 
     def _read_dynamic(self, attr: Any) -> Any:
         name = attr.get_name()
-        signal = self.service.signals.get(name)
+        signal: Any = self.service.signals.get(name)
         if signal is None:
             tango.Except.throw_exception("JIT_NoSuchSlice", f"{name}: this slice was removed", self.get_name())
         return self.show(signal, self.snapshot.get(name, signal.initial))
@@ -269,9 +283,12 @@ def upstream_endpoint(device: str, attribute_name: str) -> Callable[[], str | No
             try:
                 proxy = tango.DeviceProxy(device)
                 proxy.set_timeout_millis(1000)
-                return str(proxy.read_attribute(attribute_name).value) or None
+                reading: Any = proxy.read_attribute(attribute_name)
+                return str(reading.value) or None
             except tango.DevFailed as error:
-                raise RuntimeError(f"cannot read {attribute_name} of {device}: {error.args[0].desc.splitlines()[0]}") from error
+                raise RuntimeError(
+                    f"cannot read {attribute_name} of {device}: {error.args[0].desc.splitlines()[0]}"
+                ) from error
 
     return resolve
 
@@ -285,6 +302,7 @@ def serve(device_class: type[Device], server: str) -> None:
     os.environ.setdefault("ORBendPoint", "giop:tcp:127.0.0.1:0")
     arguments = sys.argv[1:]
     if not arguments or arguments[0] in ("-h", "--help"):
-        print(f"usage: {server} INSTANCE [-v[LEVEL]] [-ORBendPoint giop:tcp:HOST:PORT]\n\n{(device_class.__doc__ or '').strip()}")
+        print(f"usage: {server} INSTANCE [-v[LEVEL]] [-ORBendPoint giop:tcp:HOST:PORT]\n")
+        print(inspect.getdoc(device_class))
         raise SystemExit(0 if arguments else 2)
     run((device_class,), args=[server, *arguments], raises=False)

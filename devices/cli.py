@@ -18,7 +18,9 @@ from rich.table import Table
 from devices.deployment import SERVERS, Deployment, register, servers
 
 app = typer.Typer(
-    help="Live tomography with just-in-time denoising, as Tango devices.", no_args_is_help=True, pretty_exceptions_enable=False
+    help="Live tomography with just-in-time denoising, as Tango devices.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
 )
 console = Console()
 Folder = Annotated[Path, typer.Option("--dir", help="Folder of this installation: database, logs, who runs.")]
@@ -98,7 +100,9 @@ def register_devices(
     if not os.environ.get("TANGO_HOST") and not Path("/etc/tangorc").exists():
         console.print("TANGO_HOST: expected HOST:PORT of a Tango database, it is not set")
         raise typer.Exit(1)
-    for name, server in zip(register(tango.Database(), prefix=prefix, instance=instance, host=host), SERVERS, strict=True):
+    for name, server in zip(
+        register(tango.Database(), prefix=prefix, instance=instance, host=host), SERVERS, strict=True
+    ):
         console.print(f"{name}  served by  {server.script} {instance}")
 
 

@@ -38,12 +38,27 @@ class Server:
         return f"{prefix}/{self.member}/{instance}"
 
 
+DETECTOR = {"DetectorDevice": "detector"}
+RECONSTRUCTOR = {"ReconstructorDevice": "reconstructor"}
+BOTH = RECONSTRUCTOR | {"TrainerDevice": "trainer"}
 SERVERS = (
     Server("tango-jit-detector", "SimulatedDetector", "detector", ("RawEndpoint", "MonitorEndpoint")),
-    Server("tango-jit-reconstructor", "Reconstructor", "reconstructor", ("FilteredEndpoint", "SlicesEndpoint"), {"DetectorDevice": "detector"}),
-    Server("tango-jit-trainer", "JitTrainer", "trainer", ("WeightsEndpoint",), {"ReconstructorDevice": "reconstructor"}),
-    Server("tango-jit-denoiser", "Denoiser", "denoiser", ("DenoisedEndpoint",), {"ReconstructorDevice": "reconstructor", "TrainerDevice": "trainer"}),
-)  # fmt: skip
+    Server(
+        "tango-jit-reconstructor",
+        "Reconstructor",
+        "reconstructor",
+        ("FilteredEndpoint", "SlicesEndpoint"),
+        DETECTOR,
+    ),
+    Server("tango-jit-trainer", "JitTrainer", "trainer", ("WeightsEndpoint",), RECONSTRUCTOR),
+    Server(
+        "tango-jit-denoiser",
+        "Denoiser",
+        "denoiser",
+        ("DenoisedEndpoint",),
+        BOTH,
+    ),
+)
 
 
 def free_port(host: str = "127.0.0.1") -> int:
@@ -53,7 +68,9 @@ def free_port(host: str = "127.0.0.1") -> int:
         return probe.getsockname()[1]
 
 
-def register(database: tango.Database, *, prefix: str = "jit", instance: str = "1", host: str = "127.0.0.1") -> list[str]:
+def register(
+    database: tango.Database, *, prefix: str = "jit", instance: str = "1", host: str = "127.0.0.1"
+) -> list[str]:
     """Write the four devices into a Tango database; endpoints that are allotted already stay. Returns device names."""
     names = []
     for server in SERVERS:
@@ -166,7 +183,9 @@ class Deployment:
         deadline = time.monotonic() + START_S
         while True:
             try:
-                proxy = tango.DeviceProxy(f"tango://{self.recorded()['tango_host']}/{server.device(self.prefix, self.instance)}")
+                proxy = tango.DeviceProxy(
+                    f"tango://{self.recorded()['tango_host']}/{server.device(self.prefix, self.instance)}"
+                )
                 proxy.ping()
                 return
             except tango.DevFailed:
@@ -176,16 +195,28 @@ class Deployment:
         """One wait between two tries; raises when the process is gone or the time is over."""
         if name not in self.processes() or time.monotonic() > deadline:
             text = (self.folder / f"{name}.log").read_text(errors="replace")[-2000:]
-            raise RuntimeError(f"{name} did not start within {START_S:.0f} s; its log {self.folder / name}.log ends:\n{text}")
+            raise RuntimeError(
+                f"{name} did not start within {START_S:.0f} s; its log {self.folder / name}.log ends:\n{text}"
+            )
         time.sleep(0.1)
 
     def _spawn(self, name: str, command: list[str], extra: Mapping[str, str] | None = None) -> None:
-        environment = {**os.environ, "ORBendPoint": "giop:tcp:127.0.0.1:0", **(extra or {"TANGO_HOST": self.recorded()["tango_host"]})}
+        environment = {
+            **os.environ,
+            "ORBendPoint": "giop:tcp:127.0.0.1:0",
+            **(extra or {"TANGO_HOST": self.recorded()["tango_host"]}),
+        }
         if name == "database":
             del environment["ORBendPoint"]  # its address is its TANGO_HOST
         with open(self.folder / f"{name}.log", "ab") as log:
             process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True, cwd=self.folder
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment,
+                start_new_session=True,
+                cwd=self.folder,
             )
         process.returncode = 0  # the record knows this process, it outlives this object: no ResourceWarning for it
         record = self.recorded()

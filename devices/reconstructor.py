@@ -6,12 +6,12 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import tango
-from tango.server import command, device_property
+from tango.server import command
 
-from devices.base import Door, serve, upstream_endpoint
-from tango_jit.recon.backproject import require_thread_safe_layer
+from devices.base import Door, number_property, serve, text_property, upstream_endpoint
 from tango_jit.services.reconstructor import ReconstructorService
 from tango_jit.services.slices import SliceTable
+from tango_jit.threads import use_safe_layer
 
 T = TypeVar("T")
 
@@ -25,18 +25,16 @@ class Reconstructor(Door):
 
     service_class = ReconstructorService
 
-    DetectorDevice = device_property(dtype=str, mandatory=True, doc="The device that sends the raw frames.")
-    DetectorAttribute = device_property(dtype=str, default_value="raw_endpoint", doc="Its attribute with the endpoint.")
-    FilteredEndpoint = device_property(dtype=str, default_value="tcp://127.0.0.1:*", doc="Where to publish filtered projections.")
-    SlicesEndpoint = device_property(dtype=str, default_value="tcp://127.0.0.1:*", doc="Where to publish slices.")
-    Backend = device_property(dtype=str, default_value="cpu", doc="Backprojector: cpu or reference (slow, exact).")
-    BudgetMb = device_property(dtype=int, default_value=256, doc="Largest backlog of each stream, in MB.")
-    Slices = device_property(dtype=str, default_value="", doc="The slices, kept by the device itself (JSON).")
-
-    service: ReconstructorService
+    DetectorDevice = text_property("The device that sends the raw frames.")
+    DetectorAttribute = text_property("Its attribute with the endpoint.", "raw_endpoint")
+    FilteredEndpoint = text_property("Where to publish filtered projections.", "tcp://127.0.0.1:*")
+    SlicesEndpoint = text_property("Where to publish slices.", "tcp://127.0.0.1:*")
+    Backend = text_property("Backprojector: cpu or reference (slow, exact).", "cpu")
+    BudgetMb = number_property("Largest backlog of each stream, in MB.", 256)
+    Slices = text_property("The slices, kept by the device itself (JSON).", "")
 
     def build(self) -> ReconstructorService:
-        require_thread_safe_layer()
+        use_safe_layer()
         return ReconstructorService(
             upstream_endpoint(self.DetectorDevice, self.DetectorAttribute),
             filtered_endpoint=self.FilteredEndpoint,

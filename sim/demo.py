@@ -23,6 +23,7 @@ from rich.table import Table
 from devices.deployment import Deployment
 from sim.balls import simulate
 from sim.report import Recorder, write_report
+from tango_jit import __version__
 
 console = Console()
 DEMO_TURNS = 8
@@ -45,12 +46,25 @@ ROWS = (
 
 
 def demo(
-    recording: Annotated[Path | None, typer.Option(help="NXtomo or Data Exchange file; without it a small simulated scan.")] = None,
-    duration: Annotated[float | None, typer.Option(min=1.0, help="Seconds of replay; without it until the end or Ctrl-C.")] = None,
-    frame_period: Annotated[float, typer.Option(min=0.0, help="Milliseconds from frame to frame; 0: as fast as possible.")] = 24.0,
-    loop: Annotated[bool, typer.Option(help="Begin again after the last frame (always so for the simulated scan).")] = False,
-    report: Annotated[Path | None, typer.Option(help="Write figures and pictures of the run: JSON, PNGs beside it.")] = None,
-    gui: Annotated[bool, typer.Option("--gui/--no-gui", help="Open the operator window where there is a display and one is installed.")] = True,
+    recording: Annotated[
+        Path | None, typer.Option(help="NXtomo or Data Exchange file; without it a small simulated scan.")
+    ] = None,
+    duration: Annotated[
+        float | None, typer.Option(min=1.0, help="Seconds of replay; without it until the end or Ctrl-C.")
+    ] = None,
+    frame_period: Annotated[
+        float, typer.Option(min=0.0, help="Milliseconds from frame to frame; 0: as fast as possible.")
+    ] = 24.0,
+    loop: Annotated[
+        bool, typer.Option(help="Begin again after the last frame (always so for the simulated scan).")
+    ] = False,
+    report: Annotated[
+        Path | None, typer.Option(help="Write figures and pictures of the run: JSON, PNGs beside it.")
+    ] = None,
+    gui: Annotated[
+        bool,
+        typer.Option("--gui/--no-gui", help="Open the operator window where there is a display and one is installed."),
+    ] = True,
 ) -> None:
     """Replay an experiment and watch a denoiser learn on it."""
     if recording is not None and not recording.is_file():
@@ -78,7 +92,9 @@ def demo(
     console.print("everything is stopped")
 
 
-def replay(deployment: Deployment, host: str, settings: dict[str, Any], duration: float | None, ended: threading.Event) -> Recorder:
+def replay(
+    deployment: Deployment, host: str, settings: dict[str, Any], duration: float | None, ended: threading.Event
+) -> Recorder:
     """Start the detector and show the table until the time is over, the recording ends, or `ended` is set."""
     proxies = {member: tango.DeviceProxy(f"tango://{host}/{name}") for member, name in deployment.devices.items()}
     detector = proxies["detector"]
@@ -120,16 +136,18 @@ def table(values: dict[str, dict[str, Any]], elapsed_s: float) -> Table:
 
 def simulated_scan() -> Path:
     """The small scan of the demo, made once and kept in the user's cache."""
-    path = platformdirs.user_cache_path("tango-jit", ensure_exists=True) / f"balls-{DEMO_TURNS}-{DEMO_SEED}.nxs"
+    cache = platformdirs.user_cache_path("tango-jit", ensure_exists=True)
+    path = cache / f"balls-{__version__}-{DEMO_TURNS}-{DEMO_SEED}.nxs"
     if not path.exists():
-        part = Path(tempfile.mkstemp(dir=path.parent, suffix=".part")[1])
-        try:
-            with Progress(console=console) as progress:
-                task = progress.add_task("simulating a scan of moving balls", total=None)
-                simulate(part, turns=DEMO_TURNS, seed=DEMO_SEED, progress=lambda done, total: progress.update(task, completed=done, total=total))
+        with tempfile.TemporaryDirectory(dir=cache) as folder, Progress(console=console) as progress:
+            task = progress.add_task("simulating a scan of moving balls", total=None)
+
+            def show(done: int, total: int) -> None:
+                progress.update(task, completed=done, total=total)
+
+            part = Path(folder) / path.name
+            simulate(part, turns=DEMO_TURNS, seed=DEMO_SEED, progress=show)
             part.replace(path)  # in one step: two demos at once do no harm
-        finally:
-            part.unlink(missing_ok=True)
     return path
 
 

@@ -12,39 +12,19 @@ from typing import Any
 
 import numpy as np
 
+from sim.detector_signals import SIGNALS
 from tango_jit.recordings import open_recording
 from tango_jit.services.rates import Rate
 from tango_jit.services.service import Clock, Service, State
-from tango_jit.signals import Signal, setting
 from tango_jit.streams import FrameSource, Image, Publisher, Pusher, SeriesEnd
 
-SETTINGS = (
-    setting("recording", "str", "Path of the recording (NXtomo or Data Exchange HDF5).", default=""),
-    setting("frame_period_s", "float", "Virtual time from frame to frame; 0: as fast as the reconstructor takes them.", unit="s", minimum=0, maximum=3600, default=0.024, format="%7.4f"),
-    setting("loop", "bool", "Begin again after the last frame; angles and frame numbers go on.", default=False),
-    setting("first_frame", "int", "Where the replay begins: index in the recording.", minimum=0, maximum=2**31, default=0),
-    setting("last_frame", "int", "Last frame of the replay: index in the recording; -1: the last one.", minimum=-1, maximum=2**31, default=-1),
-)
-READINGS = (
-    Signal("frames_sent", "int", "Frames of this series that were handed over."),
-    Signal("frame_number", "int", "Number of the last frame; its event tells that a new image can be read.", default=-1),
-    Signal("rotation", "float", "Turns since the start of the series.", format="%8.2f", default=0.0),
-    Signal("progress", "float", "Part of the recording that was sent.", unit="%", format="%5.1f", default=0.0),
-    Signal("actual_rate_hz", "float", "Frames per second as sent.", unit="Hz", format="%6.1f"),
-    Signal("lateness_ms", "float", "How much later than planned the last frame went out: the reconstructor holds back.", unit="ms", format="%7.1f"),
-    Signal("frames_held_back", "int", "Frames that had to wait because nobody took them in time."),
-    Signal("series", "str", "Name of the running series."),
-    Signal("image", "float", "The last frame.", shape=(4096, 4096), dtype="f4"),
-    Signal("raw_endpoint", "str", "Where the reconstructor pulls the frames.", level="expert"),
-    Signal("monitor_endpoint", "str", "Where others may listen: the same messages, but frames may drop.", level="expert"),
-)  # fmt: skip
 LATE_S = 1.0
 
 
 class DetectorService(Service):
     """Sends header, darks, flats and frames of a recording at `frame_period_s`; see the commands."""
 
-    SIGNALS = (*SETTINGS, *READINGS)
+    SIGNALS = SIGNALS
 
     def __init__(
         self,
@@ -122,7 +102,9 @@ class DetectorService(Service):
         self._done = ""
         self._source = open_recording(self.values["recording"])
         self._series = f"{self._source.header.name or 'recording'}-{uuid.uuid4().hex[:8]}"
-        self._frames = replay(self._source, self._series, self.values["first_frame"], self.values["last_frame"], self._loops)
+        self._frames = replay(
+            self._source, self._series, self.values["first_frame"], self.values["last_frame"], self._loops
+        )
         for message in self._preamble():
             self._copies.send(message, retain=type(message).__name__)
             while not self._pusher.send(message, timeout_s=0.2, retain=type(message).__name__):
@@ -248,7 +230,12 @@ def replay(source: FrameSource, series: str, first: int, last: int, loops: Any) 
         for index in range(first, end):
             image = last_image = source.frame(index)
             yield Image(
-                series, number + image.frame - begin.frame, image.angle_rad + turn, time.time(), np.asarray(image.data), image.pose
+                series,
+                number + image.frame - begin.frame,
+                image.angle_rad + turn,
+                time.time(),
+                np.asarray(image.data),
+                image.pose,
             )
         if not loops():
             return

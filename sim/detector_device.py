@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from tango.server import command, device_property
+from tango.server import command
 
-from devices.base import Door, serve
+from devices.base import Door, number_property, serve, text_property
 from sim.detector import DetectorService
 
 
@@ -16,11 +16,9 @@ class SimulatedDetector(Door):
 
     service_class = DetectorService
 
-    RawEndpoint = device_property(dtype=str, default_value="tcp://127.0.0.1:*", doc="Where the reconstructor pulls frames.")
-    MonitorEndpoint = device_property(dtype=str, default_value="tcp://127.0.0.1:*", doc="Where others may listen.")
-    BudgetMb = device_property(dtype=int, default_value=64, doc="Largest backlog of frames, in MB.")
-
-    service: DetectorService
+    RawEndpoint = text_property("Where the reconstructor pulls frames.", "tcp://127.0.0.1:*")
+    MonitorEndpoint = text_property("Where others may listen.", "tcp://127.0.0.1:*")
+    BudgetMb = number_property("Largest backlog of frames, in MB.", 64)
 
     def build(self) -> DetectorService:
         return DetectorService(

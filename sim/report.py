@@ -18,10 +18,19 @@ from tango_jit.streams import Denoised, Mailbox, Subscriber
 
 WATCHED = {
     "detector": ("frames_sent", "lateness_ms", "frames_held_back", "State", "Status"),
-    "reconstructor": ("frames_received", "frames_lost", "fill", "rate_hz", "slices_reconstructed", "reconstruction_ms", "State", "Status"),
+    "reconstructor": (
+        "frames_received",
+        "frames_lost",
+        "fill",
+        "rate_hz",
+        "slices_reconstructed",
+        "reconstruction_ms",
+        "State",
+        "Status",
+    ),
     "trainer": ("samples_per_s", "steps_per_s", "steps", "patch_accuracy", "State", "Status"),
     "denoiser": ("accuracy", "weights_version", "latency_ms", "rate_hz", "slices_denoised", "State", "Status"),
-}  # fmt: skip
+}
 
 
 class Recorder:
@@ -44,16 +53,25 @@ class Recorder:
         self._listen()
         for member, names in WATCHED.items():
             try:
-                read = self._proxies[member].read_attributes(list(names))
-                self.values[member] = {name: None if r.has_failed else r.value for name, r in zip(names, read, strict=True)}
+                read: Any = self._proxies[member].read_attributes(list(names))
+                self.values[member] = {
+                    name: None if r.has_failed else r.value for name, r in zip(names, read, strict=True)
+                }
             except tango.DevFailed:
                 self.values[member] = dict.fromkeys(names) | {"State": "UNREACHABLE", "Status": "does not answer"}
         now = time.time() - self._started
-        for curve, member, name in ((self.accuracy, "denoiser", "accuracy"), (self.patch_accuracy, "trainer", "patch_accuracy")):
+        for curve, member, name in (
+            (self.accuracy, "denoiser", "accuracy"),
+            (self.patch_accuracy, "trainer", "patch_accuracy"),
+        ):
             value = self.values[member][name]
             if value is not None:
                 curve.append((round(now, 2), float(value)))
-        figures = (("slices_hz", "denoiser", "rate_hz"), ("pairs_per_s", "trainer", "samples_per_s"), ("steps_per_s", "trainer", "steps_per_s"))
+        figures = (
+            ("slices_hz", "denoiser", "rate_hz"),
+            ("pairs_per_s", "trainer", "samples_per_s"),
+            ("steps_per_s", "trainer", "steps_per_s"),
+        )
         for key, member, name in figures:
             value = self.values[member][name]
             if value:
@@ -73,10 +91,9 @@ class Recorder:
         return str(self.values["detector"]["Status"]).startswith("replayed")
 
     def _listen(self) -> None:
-        now = time.time()
-        for message in self._inbox.drain():
+        while (message := self._inbox.get(timeout=0.0)) is not None:
             if isinstance(message, Denoised):
-                self.latency_ms.append(1e3 * (self._inbox.received_at_of(message, now) - message.timestamp_s))
+                self.latency_ms.append(1e3 * (self._inbox.received_at - message.timestamp_s))
                 self.last[message.slice] = message
 
     def close(self) -> None:
@@ -89,7 +106,14 @@ def machine() -> dict[str, Any]:
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
-        model = next((line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")), model)
+        model = next(
+            (
+                line.split(":", 1)[1].strip()
+                for line in cpuinfo.read_text().splitlines()
+                if line.startswith("model name")
+            ),
+            model,
+        )
     return {
         "cpu": model,
         "cores": os.cpu_count(),
@@ -117,7 +141,9 @@ def write_report(path: Path, recorder: Recorder, settings: dict[str, Any]) -> No
             "reconstructed": reconstructor["slices_reconstructed"],
             "denoised": recorder.values["denoiser"]["slices_denoised"],
         },
-        "rates": {key: round(float(np.median(values)), 2) if values else None for key, values in recorder.rates.items()},
+        "rates": {
+            key: round(float(np.median(values)), 2) if values else None for key, values in recorder.rates.items()
+        },
         "latency_ms": percentiles,
         "accuracy": recorder.accuracy,
         "patch_accuracy": recorder.patch_accuracy,
@@ -140,7 +166,11 @@ def write_pictures(path: Path, recorder: Recorder) -> dict[str, str]:
     denoised, raw = message.data[0, middle], message.data[1, middle]
     low, high = np.percentile(raw, (0.5, 99.5))
     spread = float(np.percentile(np.abs(raw - denoised), 99.5)) or 1.0
-    pictures = {"raw": (raw, low, high), "denoised": (denoised, low, high), "difference": (raw - denoised, -spread, spread)}
+    pictures = {
+        "raw": (raw, low, high),
+        "denoised": (denoised, low, high),
+        "difference": (raw - denoised, -spread, spread),
+    }
     written = {}
     path.parent.mkdir(parents=True, exist_ok=True)
     for name, (image, bottom, top) in pictures.items():

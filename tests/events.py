@@ -29,7 +29,9 @@ class Events:
             try:
                 value = self._queue.get(timeout=max(deadline - time.monotonic(), 0.001))
             except queue.Empty:
-                raise AssertionError(f"{self._name}: no such event within {timeout_s} s; seen {self.seen[-10:]}") from None
+                raise AssertionError(
+                    f"{self._name}: no such event within {timeout_s} s; seen {self.seen[-10:]}"
+                ) from None
             self.seen.append(value)
             if fits(value):
                 return value

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import psutil
 
-from tango_jit.geometry import ScanGeometry, SliceGeometry
+from tango_jit.geometry import SliceGeometry
+from tango_jit.recon.center import Search, find_center
 from tango_jit.recon.preprocess import FILTERS, Preprocessor
 from tango_jit.recon.reconstructor import Reconstructor
 from tango_jit.recon.window import ProjectionWindow
 from tango_jit.services.rates import Rate
+from tango_jit.services.reconstructor_signals import FILTER_NAMES, SIGNALS
 from tango_jit.services.service import Clock, Service, State
 from tango_jit.services.slices import SliceTable, reconstructor_signals
-from tango_jit.signals import Signal, setting
 from tango_jit.streams import (
     Dark,
     Flat,
@@ -32,46 +33,14 @@ from tango_jit.streams import (
     View,
 )
 
-FILTER_NAMES = tuple(f.upper().replace("-", "_") for f in FILTERS)
 LOSS_ALARM_S = 10.0
 SILENCE_S = 2.0
-
-SETTINGS = (
-    setting("update_every", "int", "New projections between two updates of the slices.", minimum=1, maximum=10_000, default=60),
-    setting("filter", "enum", "Apodisation of the ramp filter. A change fills the window anew.", choices=FILTER_NAMES, default=FILTER_NAMES[0]),
-    setting("center_offset_px", "float", "Added to the scan's centre of rotation. A change fills the window anew.", unit="px", minimum=-4096, maximum=4096, default=0.0, format="%8.3f"),
-    setting("full_turn", "bool", "Parallel beam: use a window of 360 instead of 180 degrees.", default=False, level="expert"),
-)
-COUNTS = (
-    Signal("frames_received", "int", "Frames of this series that arrived, without repeats."),
-    Signal("frames_lost", "int", "Frames of this series that are missing between those that arrived.", warning=(None, 1)),
-    Signal("frames_late", "int", "Frames that arrived after a later one.", level="expert"),
-    Signal("frames_duplicate", "int", "Frames that arrived again and were ignored.", level="expert"),
-    Signal("frames_refused", "int", "Frames without use: of an unknown series, of a wrong size, older than the window.", level="expert"),
-    Signal("slices_reconstructed", "int", "Slices published since the start."),
-    Signal("generation", "int", "Counts changes of slices, filter, centre, flat field and series.", level="expert"),
-)
-FIGURES = (
-    Signal("fill", "float", "How much of the angle span of a window is there.", format="%5.2f", default=0.0),
-    Signal("frame_rate_hz", "float", "Frames that arrive per second.", unit="Hz", format="%6.1f"),
-    Signal("rate_hz", "float", "Slices per second, all together.", unit="Hz", format="%6.2f"),
-    Signal("latency_ms", "float", "From the arrival of the last needed frame to the published slices.", unit="ms", format="%6.1f"),
-    Signal("reconstruction_ms", "float", "Backprojection of all slices in one update.", unit="ms", format="%6.1f"),
-    Signal("memory_mb", "float", "Resident memory of this server.", unit="MB", format="%7.0f", level="expert"),
-    Signal("backend", "str", "The backprojector in use."),
-    Signal("series", "str", "Name of the running series."),
-    Signal("center_found_px", "float", "What FindCenter found: a value for center_offset_px.", unit="px", format="%8.3f"),
-    Signal("progress", "float", "Progress of FindCenter.", unit="%", format="%5.1f", default=0.0),
-    Signal("slices", "str", "The slices that were placed by hand, as JSON.", level="expert"),
-    Signal("filtered_endpoint", "str", "Where the filtered projections are published.", level="expert"),
-    Signal("slices_endpoint", "str", "Where the slices are published.", level="expert"),
-)  # fmt: skip
 
 
 class ReconstructorService(Service):
     """Keeps a window of filtered projections and reconstructs every slice from it each `update_every` frames."""
 
-    SIGNALS = (*SETTINGS, *COUNTS, *FIGURES)
+    SIGNALS = SIGNALS
 
     def __init__(
         self,
@@ -84,7 +53,7 @@ class ReconstructorService(Service):
         budget_bytes: int = 256 << 20,
         clock: Clock = time.time,
     ) -> None:
-        """`raw` gives the endpoint of the detector's frames (see `Subscriber`). Raises ValueError for an unknown backend."""
+        """`raw` gives the endpoint of the frames (see `Subscriber`). Raises ValueError for an unknown backend."""
         super().__init__(clock)
         self._raw = raw
         self._budget_bytes = budget_bytes
@@ -119,6 +88,8 @@ class ReconstructorService(Service):
         self._received_at = self._lost_at = 0.0
         self._lost_seen = 0
         self._shown_generation = -1
+        self._search: Iterator[Search] = iter(())
+        self._search_wanted = False
 
     # ---- commands (any thread)
 
@@ -143,6 +114,16 @@ class ReconstructorService(Service):
             self._count = FrameCount()
             self._refused = self._lost_seen = 0
 
+    def find_center(self) -> None:
+        """Search the centre of rotation in the present window, between frames; `progress` and `center_found_px` tell.
+
+        Raises ValueError before a window is full.
+        """
+        window = self._window
+        if window is None or window.fill < 1:
+            raise ValueError("FindCenter: expected a full window, but the turn is not complete yet")
+        self._search_wanted = True
+
     # ---- settings
 
     def accept(self, name: str, value: Any) -> None:
@@ -159,7 +140,10 @@ class ReconstructorService(Service):
                 raise ValueError(f"shape_{item}: expected 2 numbers (rows, columns), got {value.shape[0]}")
             new = SliceGeometry(old.origin_mm, old.u_mm, old.v_mm, int(value[0]), int(value[1]))
         if self._header is not None:
-            off_plane(self._header.geometry, item, new)
+            try:
+                Reconstructor(self._header.geometry, self._backend).refuse_off_plane(new.pose[None], new.shape)
+            except ValueError as error:
+                raise ValueError(f"{kind}_{item}: {error}") from error
         return new
 
     def _retable(self, table: SliceTable) -> None:
@@ -205,6 +189,18 @@ class ReconstructorService(Service):
             self._apply()
         if self._due():
             self._update()
+        elif not len(self._inbox):
+            self._search_on()
+
+    def _search_on(self) -> None:
+        """One step of a search for the centre: only while no frame waits."""
+        if self._search_wanted and self._window is not None and (window := self._window.window()) is not None:
+            self._search_wanted = False
+            self._search = find_center(window, self._window.geometry, backend=self._backend)
+        found = next(self._search, None)
+        if found is not None:
+            shift = self._applied[1] + found.shift_px if self._applied else found.shift_px
+            self.publish(progress=100 * found.progress, center_found_px=shift)
 
     def _take(self, message: Message) -> None:
         match message:
@@ -270,7 +266,11 @@ class ReconstructorService(Service):
 
     def _frame(self, image: Image) -> None:
         header = self._header
-        if header is None or image.series != header.series or image.data.shape != (header.geometry.rows, header.geometry.cols):
+        if (
+            header is None
+            or image.series != header.series
+            or image.data.shape != (header.geometry.rows, header.geometry.cols)
+        ):
             self._refused += 1
             return
         if self._applied != self._wanted():
@@ -313,10 +313,17 @@ class ReconstructorService(Service):
             planes = self._engine.reconstruct(window, geometry)
             self._slices_out.send(
                 Slice(
-                    name, generation, geometry, self._header.series, window.first_frame, window.last_frame,
-                    self._received_at, window.complete, planes,
+                    name,
+                    generation,
+                    geometry,
+                    self._header.series,
+                    window.first_frame,
+                    window.last_frame,
+                    self._received_at,
+                    window.complete,
+                    planes,
                 )
-            )  # fmt: skip
+            )
             pictures |= {f"slice_{name}": full_slice(planes), f"frame_number_{name}": window.last_frame}
         now = self.clock()
         self._slice_rate.add(now, len(geometries))
@@ -366,21 +373,13 @@ class ReconstructorService(Service):
         fill = self._window.fill if self._window else 0.0
         if fill < 1:
             return State.RUNNING, f"window filling: {100 * fill:.0f} %"
-        return State.RUNNING, f"{self._slice_rate.per_second(now):.1f} slices/s from {len(self._table.geometries)} slices"
+        return (
+            State.RUNNING,
+            f"{self._slice_rate.per_second(now):.1f} slices/s from {len(self._table.geometries)} slices",
+        )
 
 
 def full_slice(planes: np.ndarray) -> np.ndarray:
     """The whole slice (rows, cols) of planes (2 or 3, depth, rows, cols): the third, else the mean of the halves."""
     middle = planes.shape[1] // 2
     return planes[2, middle] if planes.shape[0] == 3 else 0.5 * (planes[0, middle] + planes[1, middle])
-
-
-def off_plane(scan: ScanGeometry, name: str, geometry: SliceGeometry) -> None:
-    """Refuse a slice off the plane of a fan beam (a detector of one row). Raises ValueError."""
-    if scan.rows == 1:
-        height = float(np.abs(geometry.points()[[0, 0, -1, -1], [0, -1, 0, -1], 2] - scan.detector_mm[2]).max())
-        if height > scan.voxel_mm / 2:
-            raise ValueError(
-                f"slice {name}: expected a slice in the plane of the fan (one detector row, z = {scan.detector_mm[2]:g} mm), "
-                f"got one up to {height:g} mm off it"
-            )

@@ -44,7 +44,9 @@ class Listener:
 
 
 RUNNING = Signal("running", "bool", "True while data are processed: in the states RUNNING and ALARM.", default=False)
-LAST_ERROR = Signal("last_error", "str", "The last thing that went wrong, with its time; empty: nothing.", level="expert")
+LAST_ERROR = Signal(
+    "last_error", "str", "The last thing that went wrong, with its time; empty: nothing.", level="expert"
+)
 
 
 class Service:

@@ -58,7 +58,9 @@ class SliceTable:
     placed stay, and are what `to_json` keeps over a restart.
     """
 
-    def __init__(self, placed: Mapping[str, SliceGeometry | None] | None = None, scan: ScanGeometry | None = None) -> None:
+    def __init__(
+        self, placed: Mapping[str, SliceGeometry | None] | None = None, scan: ScanGeometry | None = None
+    ) -> None:
         self._placed = dict(placed if placed is not None else dict.fromkeys(("xy", "xz", "yz")))
         self._scan = scan
         defaults = default_slices(scan) if scan else {}

@@ -1,0 +1,65 @@
+"""The Denoiser device and its server."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from tango.server import command
+
+from devices.base import Door, number_property, serve, text_property, upstream_endpoint
+from tango_jit.services.denoiser import DenoiserService
+
+
+class Denoiser(Door):
+    """Denoises every slice with the newest weights, and says how well.
+
+    Reads slices from its reconstructor and weights from its trainer; shows every slice denoised and as
+    reconstructed, side by side.
+    """
+
+    service_class = DenoiserService
+
+    ReconstructorDevice = text_property("The device that publishes slices.")
+    TrainerDevice = text_property("The device that publishes weights.")
+    DenoisedEndpoint = text_property("Where to publish denoised slices.", "tcp://127.0.0.1:*")
+    BudgetMb = number_property("Largest backlog of slices, in MB.", 256)
+    Threads = number_property("Processor threads; 0: as many as there are cores.", 0)
+
+    def build(self) -> DenoiserService:
+        return DenoiserService(
+            upstream_endpoint(self.ReconstructorDevice, "slices_endpoint"),
+            upstream_endpoint(self.TrainerDevice, "weights_endpoint"),
+            denoised_endpoint=self.DenoisedEndpoint,
+            budget_bytes=self.BudgetMb << 20,
+            threads=self.Threads or os.cpu_count() or 1,
+        )
+
+    @command(doc_in="Run again after Stop or FAULT.")
+    def Start(self) -> None:
+        self.guarded(self.service.start, "Start")
+
+    @command(doc_in="Stop denoising; pictures stay readable.")
+    def Stop(self) -> None:
+        self.guarded(self.service.stop, "Stop")
+
+    @command(doc_in="Keep the present weights; the attribute frozen undoes it.")
+    def Freeze(self) -> None:
+        self.guarded(lambda: self.service.write("frozen", True), "Freeze")
+
+    @command(doc_in="Go back to the weights before the present ones, and freeze them.")
+    def Rollback(self) -> None:
+        self.guarded(self.service.rollback, "Rollback")
+
+    @command(dtype_in=str, doc_in="Path of the HDF5 file to write: all slices, raw and denoised, with what made them.")
+    def Snapshot(self, path: str) -> None:
+        self.guarded(lambda: self.service.snapshot(Path(path)), "Snapshot")
+
+
+def main() -> None:
+    """Console script tango-jit-denoiser."""
+    serve(Denoiser, "tango-jit-denoiser")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""The JitTrainer device and its server."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from tango.server import command
+
+from devices.base import Door, number_property, serve, text_property, upstream_endpoint
+from tango_jit.services.trainer import TrainerService
+from tango_jit.threads import use_safe_layer
+
+
+class JitTrainer(Door):
+    """Trains the denoising network during the experiment, from the same projections.
+
+    Reads filtered projections from its reconstructor, reconstructs pairs of small patches from even and odd
+    projections, trains on them (Noise2Inverse) and publishes weights.
+    """
+
+    service_class = TrainerService
+
+    ReconstructorDevice = text_property("The device that publishes filtered projections.")
+    WeightsEndpoint = text_property("Where to publish weights.", "tcp://127.0.0.1:*")
+    BudgetMb = number_property("Largest backlog of frames, in MB.", 256)
+    Seed = number_property("Seed of network and sampling: the same frames in the same order give the same weights.", 0)
+    Nice = number_property("Added to the process's niceness: the live path goes first.", 10)
+    Threads = number_property("Processor threads; 0: as many as there are cores.", 0)
+
+    def build(self) -> TrainerService:
+        use_safe_layer()
+        os.setpriority(os.PRIO_PROCESS, 0, self.Nice)
+        return TrainerService(
+            upstream_endpoint(self.ReconstructorDevice, "filtered_endpoint"),
+            weights_endpoint=self.WeightsEndpoint,
+            budget_bytes=self.BudgetMb << 20,
+            seed=self.Seed,
+            threads=self.Threads or os.cpu_count() or 1,
+        )
+
+    @command(doc_in="Train: after Stop, Pause or FAULT.")
+    def Start(self) -> None:
+        self.guarded(self.service.start, "Start")
+
+    @command(doc_in="Stop receiving and training; weights stay.")
+    def Stop(self) -> None:
+        self.guarded(self.service.stop, "Stop")
+
+    @command(doc_in="Hold training; frames are still received, so that Start goes on at once.")
+    def Pause(self) -> None:
+        self.guarded(self.service.pause, "Pause")
+
+    @command(doc_in="Begin with a new network, as the attributes describe it.")
+    def ResetNetwork(self) -> None:
+        self.guarded(self.service.reset_network, "ResetNetwork")
+
+    @command(dtype_in=str, doc_in="Path of the file to write (safetensors).")
+    def Save(self, path: str) -> None:
+        self.guarded(lambda: self.service.save(Path(path)), "Save")
+
+    @command(dtype_in=str, doc_in="Path of a file that Save wrote; its network replaces the present one.")
+    def Load(self, path: str) -> None:
+        self.guarded(lambda: self.service.load(Path(path)), "Load")
+
+    @command(doc_in="Go back to the best stored weights before the present ones.")
+    def Rollback(self) -> None:
+        self.guarded(self.service.rollback, "Rollback")
+
+
+def main() -> None:
+    """Console script tango-jit-trainer."""
+    serve(JitTrainer, "tango-jit-trainer")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""The signals of the reconstructor, those of its slices apart (see slices.py)."""
+
+from tango_jit.recon.preprocess import FILTERS
+from tango_jit.signals import Signal, setting
+
+FILTER_NAMES = tuple(f.upper().replace("-", "_") for f in FILTERS)
+
+SETTINGS = (
+    setting(
+        "update_every",
+        "int",
+        "New projections between two updates of the slices.",
+        minimum=1,
+        maximum=10_000,
+        default=60,
+    ),
+    setting(
+        "filter",
+        "enum",
+        "Apodisation of the ramp filter. A change fills the window anew.",
+        choices=FILTER_NAMES,
+        default=FILTER_NAMES[0],
+    ),
+    setting(
+        "center_offset_px",
+        "float",
+        "Added to the scan's centre of rotation. A change fills the window anew.",
+        unit="px",
+        minimum=-4096,
+        maximum=4096,
+        default=0.0,
+        format="%8.3f",
+    ),
+    setting(
+        "full_turn", "bool", "Parallel beam: use a window of 360 instead of 180 degrees.", default=False, level="expert"
+    ),
+)
+COUNTS = (
+    Signal("frames_received", "int", "Frames of this series that arrived, without repeats."),
+    Signal(
+        "frames_lost", "int", "Frames of this series that are missing between those that arrived.", warning=(None, 1)
+    ),
+    Signal("frames_late", "int", "Frames that arrived after a later one.", level="expert"),
+    Signal("frames_duplicate", "int", "Frames that arrived again and were ignored.", level="expert"),
+    Signal(
+        "frames_refused",
+        "int",
+        "Frames without use: of an unknown series, of a wrong size, older than the window.",
+        level="expert",
+    ),
+    Signal("slices_reconstructed", "int", "Slices published since the start."),
+    Signal("generation", "int", "Counts changes of slices, filter, centre, flat field and series.", level="expert"),
+)
+FIGURES = (
+    Signal("fill", "float", "How much of the angle span of a window is there.", format="%5.2f", default=0.0),
+    Signal("frame_rate_hz", "float", "Frames that arrive per second.", unit="Hz", format="%6.1f"),
+    Signal("rate_hz", "float", "Slices per second, all together.", unit="Hz", format="%6.2f"),
+    Signal(
+        "latency_ms",
+        "float",
+        "From the arrival of the last needed frame to the published slices.",
+        unit="ms",
+        format="%6.1f",
+    ),
+    Signal("reconstruction_ms", "float", "Backprojection of all slices in one update.", unit="ms", format="%6.1f"),
+    Signal("memory_mb", "float", "Resident memory of this server.", unit="MB", format="%7.0f", level="expert"),
+    Signal("backend", "str", "The backprojector in use."),
+    Signal("series", "str", "Name of the running series."),
+    Signal(
+        "center_found_px", "float", "What FindCenter found: a value for center_offset_px.", unit="px", format="%8.3f"
+    ),
+    Signal("progress", "float", "Progress of FindCenter.", unit="%", format="%5.1f", default=0.0),
+    Signal("slices", "str", "The slices that were placed by hand, as JSON.", level="expert"),
+    Signal("filtered_endpoint", "str", "Where the filtered projections are published.", level="expert"),
+    Signal("slices_endpoint", "str", "Where the slices are published.", level="expert"),
+)
+
+SIGNALS = (*SETTINGS, *COUNTS, *FIGURES)

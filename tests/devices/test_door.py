@@ -1,0 +1,123 @@
+"""The door by itself: a small service shown as a device, in a test context without a database."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tango
+from tango.test_context import DeviceTestContext
+
+from devices.base import Door
+from tango_jit.services.service import Service, State
+from tango_jit.signals import Signal, setting
+from tests.events import Events, wait_until
+
+
+class Small(Service):
+    """A service with one signal of each kind."""
+
+    SIGNALS = (
+        setting("period_s", "float", "A period.", unit="s", minimum=0, maximum=10, default=1.0),
+        setting("mode", "enum", "A mode.", choices=("FAST", "SLOW")),
+        setting("word", "str", "A word.", default="hello"),
+        setting("even", "int", "An even number.", default=0),
+        Signal("place", "float", "A place.", shape=(3,), writable=True),
+        Signal("unknown", "float", "Not known yet."),
+        Signal("picture", "float", "A picture.", shape=(4096, 4096), dtype="f4"),
+        Signal("number", "int", "Number of the picture."),
+    )
+
+    def turn(self) -> None:
+        number = self.values["number"] + 1
+        self.publish(number=number, picture=np.full((8, 6), number, np.float32))
+        self._stop.wait(0.002)
+
+    def accept(self, name, value):
+        if name == "even" and value % 2:
+            raise ValueError(f"even: expected an even number, got {value}")
+
+
+class SmallDoor(Door):
+    """A door to `Small`."""
+
+    service_class = Small
+
+    def build(self) -> Service:
+        return Small()
+
+
+class BrokenDoor(Door):
+    """A door whose service cannot be built."""
+
+    service_class = Small
+
+    def build(self) -> Service:
+        raise ValueError("Backend: expected cpu, got abacus")
+
+
+@pytest.fixture
+def proxy():
+    with DeviceTestContext(SmallDoor, process=True) as device:
+        yield device
+
+
+def test_signals_become_attributes_with_everything_a_client_needs(proxy):
+    config = proxy.get_attribute_config("period_s")
+    assert (config.unit, config.label, config.description) == ("s", "period s", "A period.")
+    assert (config.min_value, config.max_value) == ("0", "10")
+    assert list(proxy.get_attribute_config("mode").enum_labels) == ["FAST", "SLOW"]
+    assert proxy.get_attribute_config("number").writable == tango.AttrWriteType.READ
+    assert proxy.read_attribute("unknown").quality == tango.AttrQuality.ATTR_INVALID
+    assert proxy.word == "hello"
+
+
+def test_settings_are_written_and_refused_in_words(proxy):
+    proxy.mode = "SLOW"
+    assert proxy.mode.name == "SLOW"
+    proxy.place = [1, 2, 3]
+    np.testing.assert_array_equal(proxy.place, [1, 2, 3])
+    with pytest.raises(tango.DevFailed, match="even: expected an even number, got 3") as caught:
+        proxy.even = 3
+    assert caught.value.args[0].reason == "JIT_InvalidValue"
+    assert proxy.even == 0
+
+
+def test_one_read_is_one_snapshot(proxy):
+    wait_until(lambda: proxy.number > 0)
+    numbers = set()
+    for _ in range(300):
+        picture, number = proxy.read_attributes(["picture", "number"])
+        assert (picture.value == number.value).all()
+        numbers.add(number.value)
+    assert len(numbers) > 10
+
+
+def test_numbers_are_pushed_and_pictures_are_not(proxy):
+    with Events(proxy, "number") as numbers, Events(proxy, "number", tango.EventType.ARCHIVE_EVENT) as archived:
+        first = numbers.wait()
+        numbers.wait(lambda n: n > first)
+        archived.wait(lambda n: n > first)
+    with pytest.raises(tango.DevFailed):
+        proxy.subscribe_event("picture", tango.EventType.CHANGE_EVENT, print)
+
+
+def test_state_and_status_follow_the_service(proxy):
+    with Events(proxy, "State") as states:
+        states.wait(lambda state: state == tango.DevState.RUNNING)
+    assert proxy.Status() == "running"
+    assert proxy.running
+
+
+def test_a_device_that_cannot_be_built_says_what_to_do():
+    with DeviceTestContext(BrokenDoor, process=True) as device:
+        assert device.State() == tango.DevState.FAULT
+        assert "expected cpu, got abacus" in device.Status()
+        assert "Init" in device.Status()
+        with pytest.raises(tango.DevFailed):
+            device.period_s = 2.0
+
+
+def test_every_state_has_a_tango_state():
+    from devices.base import STATES
+
+    assert set(STATES) == set(State)

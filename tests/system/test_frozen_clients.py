@@ -1,0 +1,82 @@
+"""A client that freezes (suspended laptop, debugger) must not stall the servers."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import tango
+
+from tests.events import Events
+
+CLIENT = """
+import sys, time, tango
+device = tango.DeviceProxy(sys.argv[1])
+for name in device.get_attribute_list():
+    for kind in (tango.EventType.CHANGE_EVENT, tango.EventType.ARCHIVE_EVENT):
+        try: device.subscribe_event(name, kind, lambda event: None)
+        except tango.DevFailed: pass
+print("ready", flush=True)
+while len(sys.argv) > 2: device.read_attribute(sys.argv[2])
+time.sleep(600)
+"""
+
+
+@pytest.fixture(scope="module")
+def fast(system, recording):
+    """A replay that updates large slices often, so that socket buffers fill soon."""
+    system.replay(recording)
+    system.await_picture("denoiser")
+    system.reconstructor.shape_xy = [1024, 1024]
+    system.reconstructor.update_every = 10
+    return system
+
+
+def stopped_client(*arguments: str) -> subprocess.Popen[str]:
+    client = subprocess.Popen([sys.executable, "-c", CLIENT, *arguments], stdout=subprocess.PIPE, text=True)
+    assert client.stdout is not None and client.stdout.readline() == "ready\n"
+    time.sleep(0.5)  # let it read or receive something first
+    client.send_signal(signal.SIGSTOP)
+    return client
+
+
+def end(client: subprocess.Popen[str]) -> None:
+    client.send_signal(signal.SIGCONT)
+    client.kill()
+    client.communicate()
+
+
+@pytest.mark.parametrize(("member", "image"), [("reconstructor", "slice_xy"), ("denoiser", "denoised_xy")])
+@pytest.mark.parametrize("reads", [False, True])
+def test_a_stopped_client_does_not_stall_the_device(fast, member, image, reads):
+    proxy = tango.DeviceProxy(fast.name(member))
+    proxy.set_timeout_millis(1000)
+    client = stopped_client(fast.name(member), *([image] if reads else []))
+    try:
+        with Events(fast.devices[member], "frame_number_xy") as numbers:
+            last = numbers.wait()
+            for _ in range(15):
+                names = list(proxy.get_attribute_list())
+                assert not any(reading.has_failed for reading in proxy.read_attributes(names) if reading.name == image)
+                last = numbers.wait(lambda n, before=last: n != before, timeout_s=15)
+    finally:
+        end(client)
+
+
+@pytest.mark.parametrize("member", ["detector", "reconstructor", "denoiser"])
+def test_images_are_unsynchronised_and_never_events(fast, member):
+    """The two cures, looked at directly: an image has no change event, and two reads at once do not wait."""
+    proxy = fast.devices[member]
+    images = [
+        c.name for c in proxy.get_attribute_config(list(proxy.get_attribute_list())) if c.max_dim_x * max(c.max_dim_y, 1) > 1000
+    ]
+    assert images
+    for name in images:
+        with pytest.raises(tango.DevFailed):
+            proxy.subscribe_event(name, tango.EventType.CHANGE_EVENT, print)
+        value = proxy.read_attribute(name).value
+        assert value is None or np.isfinite(value).all()
