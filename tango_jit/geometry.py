@@ -136,7 +136,7 @@ class ScanGeometry:
         if self.beam == "parallel":
             if abs(normal @ source) < 1e-6 * np.linalg.norm(normal) * np.linalg.norm(source) or not source.any():
                 raise ValueError(f"source_mm: expected a ray that meets the detector, got {self.source_mm}")
-        elif not -(normal @ source) / (normal @ (detector - source) or math.nan) > 0:
+        elif not 0 < -(normal @ source) / (normal @ (detector - source) or math.nan) <= 1 + 1e-9:
             raise ValueError(
                 "source_mm: expected source, axis and detector in this order along the beam, got "
                 f"source {self.source_mm} and detector {self.detector_mm}"
@@ -160,10 +160,11 @@ class ScanGeometry:
     ) -> Self:
         """A circular cone beam (a fan beam for rows = 1).
 
-        `pixel_mm` is one number or (along columns, along rows). `axis_column` is the centre of rotation: the
-        pixel column (0-based, centres at integers) under the axis; None: the middle, (cols-1)/2. `mid_row`
-        likewise is the row in the plane z = 0. `source_offset_mm` moves the source along (+x, +z).
-        `roll_rad` turns the detector about the beam, then `yaw_rad` about v, then `pitch_rad` about u.
+        `pixel_mm` is one number or (along columns, along rows). `axis_column` and `mid_row` say where the origin is
+        projected: the pixel column of the axis (the centre of rotation; 0-based, centres at integers) and the row
+        of the plane z = 0; None: the middle, (N-1)/2. `source_offset_mm` moves the source along (+x, +z).
+        `roll_rad` turns the detector about the beam, then `yaw_rad` about v, then `pitch_rad` about u, all
+        through the point where the origin is projected.
         """
         distance = _length("source_axis_mm", source_axis_mm)
         if _length("source_detector_mm", source_detector_mm) < distance:
@@ -217,14 +218,14 @@ class ScanGeometry:
         rows, cols = _count("rows", rows), _count("cols", cols)
         du, dv = pixel_mm if isinstance(pixel_mm, tuple) else (pixel_mm, pixel_mm)
         u, v = np.array([_length("pixel_mm", du), 0.0, 0.0]), np.array([0.0, 0.0, _length("pixel_mm", dv)])
-        centre = np.array([0.0, axis_detector_mm, 0.0])
-        centre += u * ((cols - 1) / 2 - ((cols - 1) / 2 if axis_column is None else axis_column))
-        centre += v * ((rows - 1) / 2 - ((rows - 1) / 2 if mid_row is None else mid_row))
         roll, yaw, pitch = tilts_rad
         turn = _axis_rotation(np.array([0.0, 1.0, 0.0]), roll)
         u, v = turn @ u, turn @ v
         u = _axis_rotation(v, yaw) @ u
         v = _axis_rotation(u, pitch) @ v
+        centre = np.array(source) * (axis_detector_mm / source[1])  # where the origin is projected
+        centre += u * ((cols - 1) / 2 - ((cols - 1) / 2 if axis_column is None else axis_column))
+        centre += v * ((rows - 1) / 2 - ((rows - 1) / 2 if mid_row is None else mid_row))
         return cls(
             beam, rows, cols, source, cast(Vector, tuple(centre)), cast(Vector, tuple(u)), cast(Vector, tuple(v))
         )
