@@ -16,6 +16,8 @@ from scipy.fft import next_fast_len
 from tango_jit.geometry import ScanGeometry
 
 FILTERS = ("ram-lak", "shepp-logan", "hann", "cosine")
+# Samples that are filtered in one go: a few MB, so that the buffers stay in the cache.
+_AT_ONCE = 1 << 20
 Array = NDArray[np.float64]
 Image = NDArray[np.float32]
 
@@ -141,7 +143,8 @@ class Preprocessor:
         self._extend = geometry.cols // 2 if edge_extend else 0
         self._size = cast(int, next_fast_len(2 * (geometry.cols + self._extend), real=True))
         self._response = torch.from_numpy(ramp_response(self._size, filter).astype(np.float32))
-        self._gain = torch.from_numpy(fdk_gain(geometry).astype(np.float32))
+        sign = 1 if linear else -1  # of -log
+        self._gain = torch.from_numpy((sign * fdk_gain(geometry)).astype(np.float32))
         self._dead = np.zeros(shape, bool)
         if not linear:
             if flat is None:
@@ -162,9 +165,16 @@ class Preprocessor:
         """Filtered views (n, rows, cols) of frames (n, rows, cols) of any real type: a new float32 array."""
         if frames.ndim != 3 or frames.shape[1:] != self.shape:
             raise ValueError(f"frames: expected shape (n, {self.shape[0]}, {self.shape[1]}), got {frames.shape}")
+        views = np.empty(frames.shape, np.float32)
+        few = max(1, _AT_ONCE // (self.shape[0] * self._size))
+        for n in range(0, len(frames), few):
+            views[n : n + few] = self._filtered(frames[n : n + few])
+        return views
+
+    def _filtered(self, frames: NDArray[Any]) -> torch.Tensor:
         values = torch.from_numpy(frames.astype(np.float32))
         if not self.linear:
-            values.sub_(self._dark).mul_(self._per_flat).clamp_(min=self._min_transmission).log_().neg_()
+            values.sub_(self._dark).mul_(self._per_flat).clamp_(min=self._min_transmission).log_()
         self._bridge.mend(values.flatten(1))
         for n, bad in self._spoilt(frames):
             bridge = _bridge(bad | self._dead)
@@ -172,7 +182,7 @@ class Preprocessor:
                 values[n] = 0  # nothing is known about this view
             else:
                 bridge.mend(values[n].view(-1))
-        return self._ramp(values.mul_(self._gain)).numpy()
+        return self._ramp(values.mul_(self._gain))
 
     def _spoilt(self, frames: NDArray[Any]) -> list[tuple[int, NDArray[np.bool_]]]:
         """Frames with saturated or non-finite pixels: (index, mask)."""
@@ -192,7 +202,7 @@ class Preprocessor:
         if extend:
             values = _extended(values, extend)
         spectrum = torch.fft.rfft(values, n=self._size).mul_(self._response)
-        return torch.fft.irfft(spectrum, n=self._size)[..., extend : extend + cols].contiguous()
+        return torch.fft.irfft(spectrum, n=self._size)[..., extend : extend + cols]
 
 
 def _field(name: str, value: ArrayLike, shape: tuple[int, int]) -> Array:

@@ -38,7 +38,7 @@ class WindowOverflowError(RuntimeError):
     """More views in one span than the window may hold."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Window:
     """The views of one full span, n of them, in order of their frame number.
 

@@ -15,7 +15,7 @@ overlap), indices are unsigned (else numba wraps negative ones) and products of 
 from __future__ import annotations
 
 import numpy as np
-from numba import float32, int32, int64, njit, prange, uint64
+from numba import njit, prange
 from numpy.typing import NDArray
 
 from tango_jit.recon.backproject.arguments import MIN_DEPTH, check
@@ -25,7 +25,7 @@ TILE = 32  # pixels; at most, along both sides
 
 # Everything but "nnan" and "ninf": projections are finite, but what lies behind the source is not yet masked.
 _FAST = {"contract", "reassoc", "nsz", "arcp", "afn"}
-_ZERO, _HALF, _ONE, _NEAR = float32(0), float32(0.5), float32(1), float32(MIN_DEPTH)
+_ZERO, _HALF, _ONE, _NEAR = np.float32(0), np.float32(0.5), np.float32(1), np.float32(MIN_DEPTH)
 _OUTSIDE, _EDGE, _INSIDE = 0, 1, 2
 
 
@@ -64,7 +64,12 @@ def _footprint(c, tall, wide, rows, cols):
         return _OUTSIDE, 0, -1, 0, -1
     margin = 2e-6 * max(rows, cols)  # the passes work in float32: their rounding must stay on the detector
     inside = left >= 0 and right < cols - 1 - margin and low >= 0 and high < rows - 1 - margin
-    box = int64(max(left, 0)), int64(min(right, cols - 2)) + 1, int64(max(low, 0)), int64(min(high, rows - 2)) + 1
+    box = (
+        np.int64(max(left, 0)),
+        np.int64(min(right, cols - 2)) + 1,
+        np.int64(max(low, 0)),
+        np.int64(min(high, rows - 2)) + 1,
+    )
     return _INSIDE if inside else _EDGE, *box
 
 
@@ -82,15 +87,15 @@ def _fetch(flat, offset, cols, box, limit):
 def _locate(down, right, c, cols, index, a, b, depth):
     """First pass, tiles that fall wholly inside: detector index, fractions a (columns) and b (rows), and 1/w**2."""
     u0, u1, u2, v0, v1, v2, w0, w1, w2 = c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7], c[8]
-    width = int32(cols)
+    width = np.int32(cols)
     for t in range(down.size):
         near = _ONE / (w0 + right[t] * w1 + down[t] * w2)
         u = (u0 + right[t] * u1 + down[t] * u2) * near
         v = (v0 + right[t] * v1 + down[t] * v2) * near
-        left, low = int32(u), int32(v)
-        index[t] = int32(low * width) + left
-        a[t] = u - float32(left)
-        b[t] = v - float32(low)
+        left, low = np.int32(u), np.int32(v)
+        index[t] = np.int32(low * width) + left
+        a[t] = u - np.float32(left)
+        b[t] = v - np.float32(low)
         depth[t] = near * near
 
 
@@ -98,18 +103,18 @@ def _locate(down, right, c, cols, index, a, b, depth):
 def _locate_edge(down, right, c, rows, cols, index, a, b, depth):
     """`_locate` for any tile: clamped to the detector, depth 0 for what is more than half a pixel off it."""
     u0, u1, u2, v0, v1, v2, w0, w1, w2 = c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7], c[8]
-    width, last, top = int32(cols), float32(cols - 1), float32(rows - 1)
-    last_left, last_low = int32(cols - 2), int32(rows - 2)
+    width, last, top = np.int32(cols), np.float32(cols - 1), np.float32(rows - 1)
+    last_left, last_low = np.int32(cols - 2), np.int32(rows - 2)
     for t in range(down.size):
         w = w0 + right[t] * w1 + down[t] * w2
         near = _ONE / max(w, _NEAR)
         u = (u0 + right[t] * u1 + down[t] * u2) * near
         v = (v0 + right[t] * v1 + down[t] * v2) * near
         x, y = min(max(u, _ZERO), last), min(max(v, _ZERO), top)
-        left, low = min(int32(x), last_left), min(int32(y), last_low)
-        index[t] = int32(low * width) + left
-        a[t] = x - float32(left)
-        b[t] = y - float32(low)
+        left, low = min(np.int32(x), last_left), min(np.int32(y), last_low)
+        index[t] = np.int32(low * width) + left
+        a[t] = x - np.float32(left)
+        b[t] = y - np.float32(low)
         seen = (w > _NEAR) & (abs(u - x) <= _HALF) & (abs(v - y) <= _HALF)
         depth[t] = near * near if seen else _ZERO
 
@@ -117,9 +122,9 @@ def _locate_edge(down, right, c, rows, cols, index, a, b, depth):
 @njit(fastmath=_FAST, error_model="numpy", nogil=True, cache=True)
 def _gather(projection, cols, index, a, b, value):
     """Second pass: bilinear samples of one projection, flat."""
-    right, up, both = uint64(1), uint64(cols), uint64(cols + 1)
+    right, up, both = np.uint64(1), np.uint64(cols), np.uint64(cols + 1)
     for t in range(index.size):
-        q = uint64(index[t])
+        q = np.uint64(index[t])
         p00, p01, p10, p11 = projection[q], projection[q + right], projection[q + up], projection[q + both]
         low = p00 + b[t] * (p10 - p00)
         high = p01 + b[t] * (p11 - p01)
@@ -130,8 +135,8 @@ def _gather(projection, cols, index, a, b, value):
 def _gather_fan(projection, index, a, value):
     """`_gather` for a detector of one row: linear samples."""
     for t in range(index.size):
-        q = uint64(index[t])
-        p0, p1 = projection[q], projection[q + uint64(1)]
+        q = np.uint64(index[t])
+        p0, p1 = projection[q], projection[q + np.uint64(1)]
         value[t] = p0 + a[t] * (p1 - p0)
 
 

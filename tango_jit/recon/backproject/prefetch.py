@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
 
-@intrinsic
-def prefetch(typingctx, array, index):  # type: ignore[no-untyped-def]
-    """Begin to load the cache line of `array[index]` (1-D, C-contiguous; any index, nothing is read or checked)."""
+def _prefetch(_context, array, index):
+    """prefetch(array, index): begin to load the cache line of `array[index]`, 1-D and C-contiguous.
+
+    Any index is allowed: nothing is read.
+    """
 
     def codegen(context, builder, signature, arguments):
         data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
@@ -21,3 +25,6 @@ def prefetch(typingctx, array, index):  # type: ignore[no-untyped-def]
         return context.get_dummy_value()
 
     return types.void(array, types.int64), codegen
+
+
+prefetch: Any = intrinsic(_prefetch)
