@@ -39,12 +39,12 @@ def backproject(
     for k, (start, step_column, step_row) in enumerate(poses):
         points = start + j[..., None] * step_column + i[..., None] * step_row  # (rows, cols, 3)
         total = np.zeros(out.shape[1:], np.float64)
-        for view, slot in enumerate(slots):
+        for view in np.flatnonzero(weights.any(axis=0)):
             matrix = matrices[view]
             u, v, w = np.moveaxis(points @ matrix[:, :3].T + matrix[:, 3], -1, 0)
             seen = w > MIN_DEPTH
             w = np.where(seen, w, 1.0)
-            value = sample(projections[slot].astype(np.float64), u / w, 0 * v if fan else v / w)
+            value = sample(projections[slots[view]].astype(np.float64), u / w, 0 * v if fan else v / w)
             total += weights[:, view, None, None].astype(np.float64) * np.where(seen, value / w**2, 0.0)
         out[k] = total
     return out
