@@ -178,7 +178,9 @@ class ProjectionWindow:
             raise ValueError(f"projection: expected shape {self._ring.shape[1:]}, got {projection.shape}")
         if not math.isfinite(angle_rad):
             raise ValueError(f"angle_rad: expected a finite number, got {angle_rad!r}")
-        vectors = None if pose is None else np.asarray(pose, np.float64).reshape(12)
+        vectors = None if pose is None else np.asarray(pose, np.float64)
+        if vectors is not None and not (vectors.shape == (12,) and np.isfinite(vectors).all()):
+            raise ValueError(f"pose: expected 12 finite numbers, got {pose!r}")
         at = bisect_left(self._views, (frame,))
         late = at < len(self._views)
         if late and self._views[at][:2] == (frame, angle_rad):

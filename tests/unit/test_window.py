@@ -1,0 +1,469 @@
+"""The projection window: which views it holds, with which weights, whatever the stream does."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from tango_jit.geometry import ScanGeometry
+from tango_jit.recon.window import (
+    MISFITS,
+    ProjectionWindow,
+    Window,
+    WindowOverflowError,
+    angular_weights,
+    split_weights,
+)
+
+CONE = ScanGeometry.cone(rows=1, cols=2, pixel_mm=1.0, source_axis_mm=10.0, source_detector_mm=20.0)
+PARALLEL = ScanGeometry.parallel(rows=1, cols=2, pixel_mm=1.0)
+VIEWS = 30
+STEP = 2 * math.pi / VIEWS
+
+
+def feed(window: ProjectionWindow, frames: Iterable[int], step: float = STEP, first: float = 0.0) -> list[str]:
+    """Frame k at the angle first + k * step; its projection says k."""
+    return [window.add(k, first + k * step, np.full((1, 2), k, np.float32)) for k in frames]
+
+
+def filled(frames: Iterable[int] = range(VIEWS), geometry: ScanGeometry = CONE) -> Window:
+    window = ProjectionWindow(geometry)
+    feed(window, frames)
+    got = window.window()
+    assert got is not None
+    return got
+
+
+def gaps(window: Window, row: int, span: float = 2 * math.pi) -> NDArray[np.float64]:
+    """Circular angles between the views of one row of weights."""
+    turned = np.sort(np.mod(window.angles_rad[window.weights[row] > 0], span))
+    return np.diff(turned, append=turned[0] + span)
+
+
+# --- which views
+
+
+@pytest.mark.parametrize("direction", [1, -1])
+@pytest.mark.parametrize("first", [0.0, 2.1, -1e5])
+def test_nothing_before_the_span_is_full_and_then_exactly_one_turn(direction: int, first: float) -> None:
+    window = ProjectionWindow(CONE)
+    for k in range(5 * VIEWS):
+        assert window.add(k + 7, first + direction * k * STEP, np.full((1, 2), k, np.float32)) == "new"
+        got = window.window()
+        if k < VIEWS - 1:
+            assert got is None
+            assert window.fill < 1
+        else:
+            assert got is not None
+            assert window.fill == 1
+            assert (got.first_frame, got.last_frame) == (k + 8 - VIEWS, k + 7)
+            np.testing.assert_array_equal(got.frames, np.arange(k + 8 - VIEWS, k + 8))
+            np.testing.assert_array_equal(got.projections[got.slots, 0, 0] + 7, got.frames)
+            assert got.complete
+            assert got.equal
+
+
+def test_fill_grows_with_the_angle() -> None:
+    window = ProjectionWindow(CONE)
+    fills = []
+    for k in range(VIEWS + 3):
+        feed(window, [k])
+        fills.append(window.fill)
+    np.testing.assert_allclose(fills[2 : VIEWS - 1], np.arange(2, VIEWS - 1) / VIEWS)
+    assert fills[VIEWS - 1 :] == [1] * 4
+
+
+def test_the_view_that_repeats_the_first_is_dropped() -> None:
+    """A scan from 0 to 360 degrees, both included."""
+    got = filled(range(VIEWS + 1))
+    assert (got.first_frame, got.last_frame, len(got.frames)) == (1, VIEWS, VIEWS)
+
+
+@given(views=st.floats(8, 200), first=st.floats(-1e4, 1e4))
+@settings(deadline=None, max_examples=30)
+def test_any_number_of_views_a_turn(views: float, first: float) -> None:
+    """Also broken ones: no view is shown twice, no gap is left."""
+    window = ProjectionWindow(CONE)
+    feed(window, range(int(2.5 * views)), 2 * math.pi / views, first)
+    got = window.window()
+    assert got is not None
+    assert abs(len(got.frames) - views) <= 1
+    between = gaps(got, 2) * views / (2 * math.pi)
+    assert between.min() > 0.2
+    assert between.max() < 1.8
+    assert got.complete
+
+
+@pytest.mark.parametrize(
+    ("geometry", "span"), [(CONE, None), (PARALLEL, None), (PARALLEL, math.pi), (PARALLEL, 2 * math.pi)]
+)
+def test_the_span_is_a_turn_for_cones_and_half_a_turn_for_parallel_beams(
+    geometry: ScanGeometry, span: float | None
+) -> None:
+    window = ProjectionWindow(geometry, span)
+    feed(window, range(100))
+    got = window.window()
+    assert got is not None
+    expected = VIEWS // 2 if geometry is PARALLEL and span != 2 * math.pi else VIEWS
+    assert len(got.frames) == expected
+    np.testing.assert_allclose(got.weights.sum(1), math.pi, rtol=1e-6)
+
+
+def test_uneven_steps_are_no_matter() -> None:
+    rng = np.random.default_rng(0)
+    angles = np.cumsum(rng.uniform(0.3, 1.0, 400) * STEP)
+    window = ProjectionWindow(CONE)
+    for k, angle in enumerate(angles):
+        window.add(k, angle, np.zeros((1, 2), np.float32))
+        got = window.window()
+        if got is not None:
+            ahead = angle - got.angles_rad
+            assert (np.diff(got.frames) == 1).all()
+            assert ahead.max() < 2 * math.pi
+            missing = angle - angles[got.first_frame - 1] if got.first_frame else 2 * math.pi
+            assert missing > 2 * math.pi - STEP / 2
+            assert not got.equal
+    assert window.window() is not None
+
+
+# --- order
+
+
+def test_late_frames_are_put_where_they_belong() -> None:
+    order = [*range(VIEWS)]
+    order[3], order[4] = 4, 3
+    order.remove(10)
+    order.insert(17, 10)
+    window = ProjectionWindow(CONE)
+    arrivals = feed(window, order)
+    assert [arrivals[order.index(k)] for k in (3, 10)] == ["late", "late"]
+    assert arrivals.count("new") == VIEWS - 2
+    got, plain = window.window(), filled()
+    assert got is not None
+    np.testing.assert_array_equal(got.frames, plain.frames)
+    np.testing.assert_array_equal(got.weights, plain.weights)
+    np.testing.assert_array_equal(got.projections[got.slots, 0, 0], got.frames)
+
+
+def test_the_first_frames_may_come_in_any_order() -> None:
+    window = ProjectionWindow(CONE)
+    assert feed(window, [2, 0, 3, 1, *range(4, VIEWS)])[:4] == ["new", "late", "new", "late"]
+    got = window.window()
+    assert got is not None
+    assert got.frames.tolist() == list(range(VIEWS))
+
+
+def test_duplicates_and_stale_frames_change_nothing() -> None:
+    window = ProjectionWindow(CONE)
+    feed(window, range(2 * VIEWS))
+    before = window.window()
+    assert feed(window, [2 * VIEWS - 1, VIEWS + 3]) == ["duplicate"] * 2
+    assert feed(window, [VIEWS - 1, 0]) == ["stale"] * 2
+    assert window.add(VIEWS + 5, 40 * STEP, np.zeros((1, 2), np.float32)) == "stale"  # another angle for that number
+    assert window.window() is before
+    assert feed(window, [2 * VIEWS]) == ["new"]
+    assert window.window() is not before
+
+
+def test_a_missing_frame_may_still_come_as_long_as_its_angle_is_in_the_window() -> None:
+    window = ProjectionWindow(CONE)
+    feed(window, [k for k in range(2 * VIEWS) if k not in (VIEWS - 1, VIEWS + 5)])
+    assert feed(window, [VIEWS - 1, VIEWS + 5]) == ["stale", "late"]
+
+
+# --- gaps
+
+
+def test_missing_frames_leave_a_gap_that_their_neighbours_stand_in_for() -> None:
+    got = filled([k for k in range(2 * VIEWS) if not VIEWS + 10 <= k < VIEWS + 15])
+    assert len(got.frames) == VIEWS - 5
+    assert not got.complete
+    assert not got.equal
+    np.testing.assert_allclose(got.weights.sum(1), math.pi, rtol=1e-6)
+    full = dict(zip(got.frames.tolist(), got.weights[2], strict=True))
+    assert full[VIEWS + 9] == pytest.approx(full[VIEWS + 15])
+    assert full[VIEWS + 9] == pytest.approx(3.5 * full[VIEWS])  # (1 + 6) / 2 steps
+
+
+def test_a_gap_makes_the_window_incomplete_as_long_as_it_is_inside() -> None:
+    window = ProjectionWindow(CONE)
+    feed(window, range(VIEWS))
+    complete = []
+    for k in range(VIEWS + 1, 3 * VIEWS):  # one frame is missing: VIEWS
+        feed(window, [k])
+        got = window.window()
+        assert got is not None
+        complete.append(got.complete)
+    first = complete.index(True)
+    assert first >= VIEWS - 2
+    assert all(complete[first:])
+
+
+def test_a_window_goes_on_while_a_gap_leaves_it() -> None:
+    window = ProjectionWindow(CONE)
+    feed(window, range(VIEWS))
+    for k in range(VIEWS + 12, 4 * VIEWS):
+        feed(window, [k])
+        got = window.window()
+        assert got is not None
+        np.testing.assert_allclose(got.weights.sum(1), math.pi, rtol=1e-6)
+
+
+# --- jumps
+
+
+@pytest.mark.parametrize("jump", [-0.5 * math.pi, -7.0, 1.1 * math.pi, 1000.0])
+def test_a_jump_of_the_angle_starts_a_new_window(jump: float) -> None:
+    window = ProjectionWindow(CONE)
+    feed(window, range(2 * VIEWS))
+    assert window.window() is not None
+    for k in range(2 * VIEWS, 3 * VIEWS):
+        assert window.window() is None or k == 2 * VIEWS
+        assert window.add(k, jump + k * STEP, np.zeros((1, 2), np.float32)) == "new"
+        assert len(window) == k + 1 - 2 * VIEWS
+    got = window.window()
+    assert got is not None
+    assert got.first_frame == 2 * VIEWS
+
+
+def test_a_stage_that_turns_back_starts_a_new_window_in_the_other_direction() -> None:
+    window = ProjectionWindow(PARALLEL)
+    angles = np.abs((np.arange(12 * VIEWS) * STEP / 4 + math.pi) % (2 * math.pi) - math.pi)  # to and fro over pi
+    seen = set()
+    for k, angle in enumerate(angles):
+        window.add(k, angle, np.zeros((1, 2), np.float32))
+        got = window.window()
+        if got is not None:
+            assert (np.diff(np.sign(np.diff(got.angles_rad[1:]))) == 0).all()
+            seen.add(np.sign(got.angles_rad[-1] - got.angles_rad[1]))
+    assert seen == {1, -1}
+
+
+def test_numbers_that_start_anew_are_followed_after_a_few_misfits() -> None:
+    window = ProjectionWindow(CONE)
+    feed(window, range(10 * VIEWS))
+    assert feed(window, range(MISFITS)) == ["stale"] * (MISFITS - 1) + ["new"]
+    assert feed(window, range(MISFITS, MISFITS + VIEWS)) == ["new"] * VIEWS
+    got = window.window()
+    assert got is not None
+    assert got.last_frame == MISFITS + VIEWS - 1
+
+
+def test_a_standing_stage_keeps_one_view() -> None:
+    """Before the start with the noise of the encoder, and in the middle of a turn."""
+    rng = np.random.default_rng(0)
+    window = ProjectionWindow(CONE)
+    for k in range(1000):
+        window.add(k, 1e-3 * rng.standard_normal(), np.zeros((1, 2), np.float32))
+        assert len(window) <= 16
+        assert window.fill == 0
+    for k in range(1000, 1020):
+        window.add(k, (k - 1000) * STEP, np.zeros((1, 2), np.float32))
+    held, fill = len(window), window.fill
+    assert fill == pytest.approx(19 / VIEWS, rel=0.02)
+    for k in range(1020, 2000):
+        window.add(k, 19 * STEP + 1e-3 * rng.standard_normal(), np.full((1, 2), k, np.float32))
+    assert len(window) == held
+    for k in range(2000, 2011):
+        window.add(k, (k - 1980) * STEP, np.zeros((1, 2), np.float32))
+    got = window.window()
+    assert got is not None
+    assert 1999 in got.frames
+
+
+def test_clear_forgets_everything() -> None:
+    window = ProjectionWindow(CONE)
+    feed(window, range(2 * VIEWS))
+    window.clear()
+    assert window.fill == 0
+    assert window.window() is None
+    feed(window, range(VIEWS))
+    got = window.window()
+    assert got is not None
+    assert got.first_frame == 0
+
+
+# --- weights
+
+
+def test_weights_of_equal_steps_are_equal_and_the_halves_mean_the_whole() -> None:
+    got = filled()
+    even = got.frames % 2 == 0
+    np.testing.assert_allclose(got.weights[2], math.pi / VIEWS, rtol=1e-6)
+    np.testing.assert_allclose(got.weights[0], np.where(even, 2 * math.pi / VIEWS, 0), rtol=1e-6)
+    np.testing.assert_allclose(got.weights[1], np.where(even, 0, 2 * math.pi / VIEWS), rtol=1e-6)
+
+
+def test_an_odd_number_of_views_is_complete_but_not_equal() -> None:
+    window = ProjectionWindow(CONE)
+    feed(window, range(31), 2 * math.pi / 31)
+    got = window.window()
+    assert got is not None
+    assert got.complete
+    assert not got.equal
+
+
+def test_parity_is_that_of_the_frame_number() -> None:
+    got = filled(range(1, 2 * VIEWS, 2))
+    assert not got.complete
+    assert not got.weights[0].any()
+    assert got.weights[1].sum() == pytest.approx(math.pi)
+
+
+def test_weights_are_half_the_gaps_on_both_sides_round_the_circle() -> None:
+    weights, widest = angular_weights(np.array([0.0, 1.0, 3.0]) + 2 * math.pi * np.array([5, 0, -3]), 2 * math.pi)
+    last = 2 * math.pi - 3
+    np.testing.assert_allclose(weights, np.array([1 + last, 3, 2 + last]) / 4)
+    assert widest == pytest.approx(last / 2)
+    np.testing.assert_allclose(angular_weights(np.array([7.0]), math.pi)[0], [math.pi])
+    assert angular_weights(np.empty(0), math.pi)[1] == math.inf
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 10**6), st.floats(-1e3, 1e3)), min_size=2, unique_by=lambda x: x[0]),
+    st.sampled_from([math.pi, 2 * math.pi]),
+)
+def test_the_halves_share_no_view_and_every_sum_is_pi(views: list[tuple[int, float]], span: float) -> None:
+    frames, angles = np.array([v[0] for v in views]), np.array([v[1] for v in views])
+    weights, complete, equal = split_weights(frames, angles, span)
+    assert (weights >= 0).all()
+    assert not (weights[0] * weights[1]).any()
+    assert not weights[0, frames % 2 == 1].any()
+    assert not weights[1, frames % 2 == 0].any()
+    present = [bool((frames % 2 == 0).any()), bool((frames % 2 == 1).any()), True]
+    np.testing.assert_allclose(weights.sum(1), np.where(present, math.pi, 0), rtol=1e-5)
+    if equal:
+        np.testing.assert_allclose(weights[:2].mean(0), weights[2], atol=1e-4)
+    assert all(present) or not complete
+
+
+# --- causality and memory
+
+
+@st.composite
+def streams(draw: st.DrawFn) -> list[tuple[int, float]]:
+    """A rotation with everything that can go wrong: uneven steps, losses, late and repeated frames, leaps, restarts."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    step = draw(st.sampled_from([1, -1])) * draw(st.floats(0.03, 0.3))
+    angle, number, stream = draw(st.floats(-1e4, 1e4)), draw(st.integers(0, 1000)), []
+    for _ in range(draw(st.integers(1, 300))):
+        stream.append((number, angle))
+        event = rng.random()
+        number += 1 if event > 0.03 else int(rng.integers(2, 8))
+        angle += step * (1 + 0.3 * rng.standard_normal())
+        if event > 0.995:
+            angle += rng.uniform(-10, 10)
+        if event > 0.998:
+            number = int(rng.integers(0, 1000))
+    for _ in range(draw(st.integers(0, 5))):  # late and repeated
+        k = int(rng.integers(len(stream)))
+        stream.insert(
+            min(len(stream), k + int(rng.integers(1, 20))), stream[k] if rng.random() < 0.5 else stream.pop(k)
+        )
+    return stream
+
+
+@given(streams())
+@settings(deadline=None, max_examples=60)
+def test_a_window_is_made_of_what_came_before_it_and_is_bounded(stream: list[tuple[int, float]]) -> None:
+    window = ProjectionWindow(CONE, max_views=400)
+    came: dict[tuple[int, float], float] = {}
+    for serial, (frame, angle) in enumerate(stream):
+        arrival = window.add(frame, angle, np.full((1, 2), serial, np.float32))
+        if arrival in ("new", "late"):
+            came[frame, angle] = serial
+        assert len(window) <= 400
+        assert window.nbytes <= 400 * 2 * 4
+        got = window.window()
+        assert (got is None) == (window.fill < 1)
+        if got is None:
+            continue
+        assert (np.diff(got.frames) > 0).all()
+        assert len(set(got.slots.tolist())) == len(got.slots)
+        serials = [came[key] for key in zip(got.frames.tolist(), got.angles_rad.tolist(), strict=True)]
+        np.testing.assert_array_equal(got.projections[got.slots, 0, 0], serials)
+        assert np.ptp(got.angles_rad) < 2 * math.pi * 1.02
+        assert not (got.weights[0] * got.weights[1]).any()
+
+
+@given(streams(), st.data())
+@settings(deadline=None, max_examples=30)
+def test_the_future_does_not_change_the_past(stream: list[tuple[int, float]], data: st.DataObject) -> None:
+    """Two streams that part at some moment have the same windows until then."""
+    part = data.draw(st.integers(0, len(stream)))
+    other = data.draw(streams())
+    snapshots = []
+    for rest in (stream[part:], other):
+        window, seen = ProjectionWindow(CONE), []
+        for moment, (frame, angle) in enumerate([*stream[:part], *rest]):
+            window.add(frame, angle, np.zeros((1, 2), np.float32))
+            got = window.window()
+            if moment < part:
+                seen.append(None if got is None else (got.frames.tolist(), got.weights.tolist()))
+        snapshots.append(seen)
+    assert snapshots[0] == snapshots[1]
+
+
+def test_the_ring_grows_to_what_the_scan_needs() -> None:
+    window = ProjectionWindow(CONE)
+    feed(window, range(3000), 2 * math.pi / 1000)
+    assert 1000 * 8 <= window.nbytes <= 1150 * 8
+    size = window.nbytes
+    feed(window, range(3000, 9000), 2 * math.pi / 1000)
+    assert window.nbytes == size
+
+
+@pytest.mark.parametrize("limit", [dict(max_views=100), dict(max_bytes=100 * 2 * 4)])
+def test_too_many_views_are_refused_in_words_and_the_window_starts_anew(limit: dict[str, int]) -> None:
+    window = ProjectionWindow(CONE, **limit)
+    with pytest.raises(WindowOverflowError, match=r"no more than 100 views in 360 degrees, got a scan with about 500"):
+        feed(window, range(200), 2 * math.pi / 500)
+    assert len(window) == 0
+    assert feed(window, range(200, 200 + VIEWS)) == ["new"] * VIEWS
+    assert window.window() is not None
+
+
+# --- poses
+
+
+def test_matrices_are_those_of_the_angles() -> None:
+    got = filled()
+    np.testing.assert_allclose(got.matrices, CONE.matrices(got.angles_rad), atol=1e-12)
+
+
+def test_a_frame_may_bring_its_own_pose() -> None:
+    window = ProjectionWindow(CONE)
+    other = CONE.shifted(0.25)
+    for k in range(VIEWS):
+        pose = other.vectors(k * STEP)[0] if k == 4 else None
+        window.add(k, k * STEP, np.zeros((1, 2), np.float32), pose)
+    got = window.window()
+    assert got is not None
+    np.testing.assert_allclose(got.matrices[4], other.matrices(4 * STEP)[0], atol=1e-12)
+    np.testing.assert_allclose(got.matrices[5], CONE.matrices(5 * STEP)[0], atol=1e-12)
+
+
+# --- what is refused
+
+
+def test_wrong_arguments_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"span_rad: expected 6\.28319 for a cone beam, got 3\.14"):
+        ProjectionWindow(CONE, math.pi)
+    with pytest.raises(ValueError, match=r"span_rad: expected 3\.14159 or 6\.28319 for a parallel beam, got 1"):
+        ProjectionWindow(PARALLEL, 1.0)
+    with pytest.raises(ValueError, match="max_views, max_bytes: expected room for 2 views"):
+        ProjectionWindow(CONE, max_bytes=10)
+    window = ProjectionWindow(CONE)
+    with pytest.raises(ValueError, match=r"projection: expected shape \(1, 2\), got \(2, 1\)"):
+        window.add(0, 0.0, np.zeros((2, 1), np.float32))
+    with pytest.raises(ValueError, match="angle_rad: expected a finite number, got nan"):
+        window.add(0, math.nan, np.zeros((1, 2), np.float32))
+    with pytest.raises(ValueError, match="pose: expected 12 finite numbers"):
+        window.add(0, 0.0, np.zeros((1, 2), np.float32), [1.0, 2.0])
+    assert len(window) == 0
