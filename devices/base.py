@@ -144,6 +144,7 @@ class Door(Device, metaclass=DoorMeta):
     """Base of the devices: a subclass names its `service_class` and builds the service in `build`."""
 
     service_class: ClassVar[type[Service] | None] = None
+    kept: ClassVar[Mapping[str, str]] = {}  # text signal -> device property that remembers it
     service: Any
 
     def build(self) -> Service:
@@ -224,9 +225,7 @@ class Door(Device, metaclass=DoorMeta):
 
     def _read_dynamic(self, attr: Any) -> Any:
         name = attr.get_name()
-        signal: Any = self.service.signals.get(name)
-        if signal is None:
-            tango.Except.throw_exception("JIT_NoSuchSlice", f"{name}: this slice was removed", self.get_name())
+        signal = self.guarded(lambda: self.service.signals[name], name)
         return self.show(signal, self.snapshot.get(name, signal.initial))
 
     def _write_dynamic(self, attr: Any) -> None:
@@ -256,20 +255,28 @@ class Door(Device, metaclass=DoorMeta):
             self.push_change_event(name, value)
             self.push_archive_event(name, value)
 
-    def keep(self, properties: dict[str, str]) -> None:
-        """Store what Tango cannot memorize as device properties; without a database nothing is kept."""
-        if tango.Util._UseDb:  # not for a server started with -nodb
-            tango.Database().put_device_property(self.get_name(), {k: [v] for k, v in properties.items()})
-
     def guarded(self, action: Callable[[], T], origin: str) -> T:
-        """Run `action`; what it refuses becomes a DevFailed whose text says expected and got."""
+        """Run `action`; what it refuses becomes a DevFailed whose text says expected and got.
+
+        Values that Tango cannot memorize are kept before the client hears that it worked.
+        """
+        before = self.service.values
         try:
-            return action()
+            result = action()
         except KeyError as error:
             tango.Except.throw_exception("JIT_Unknown", str(error.args[0]), f"{self.get_name()}/{origin}")
         except _CAUSES as error:
             tango.Except.throw_exception("JIT_InvalidValue", str(error), f"{self.get_name()}/{origin}")
+        else:
+            after = self.service.values
+            self._keep({p: after[s] for s, p in self.kept.items() if after.get(s) != before.get(s)})
+            return result
         raise AssertionError("unreachable: throw_exception raises")
+
+    def _keep(self, properties: dict[str, str]) -> None:
+        """Store as device properties; without a database (a server started with -nodb) nothing is kept."""
+        if properties and tango.Util._UseDb:
+            tango.Database().put_device_property(self.get_name(), {k: [v] for k, v in properties.items()})
 
 
 def upstream_endpoint(device: str, attribute_name: str) -> Callable[[], str | None]:

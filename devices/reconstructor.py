@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import tango
 from tango.server import command
@@ -12,8 +12,6 @@ from devices.base import Door, number_property, serve, text_property, upstream_e
 from tango_jit.services.reconstructor import ReconstructorService
 from tango_jit.services.slices import SliceTable
 from tango_jit.threads import use_safe_layer
-
-T = TypeVar("T")
 
 
 class Reconstructor(Door):
@@ -24,6 +22,7 @@ class Reconstructor(Door):
     """
 
     service_class = ReconstructorService
+    kept: ClassVar[Mapping[str, str]] = {"slices": "Slices"}
 
     DetectorDevice = text_property("The device that sends the raw frames.")
     DetectorAttribute = text_property("Its attribute with the endpoint.", "raw_endpoint")
@@ -43,14 +42,6 @@ class Reconstructor(Door):
             slices=SliceTable.from_json(self.Slices) if self.Slices else None,
             budget_bytes=self.BudgetMb << 20,
         )
-
-    def guarded(self, action: Callable[[], T], origin: str) -> T:
-        """Whatever changed the slices is kept before the client hears that it worked."""
-        before = self.service.values["slices"]
-        result = super().guarded(action, origin)
-        if self.service.values["slices"] != before:
-            self.keep({"Slices": self.service.values["slices"]})
-        return result
 
     @command(doc_in="Run again after Stop or FAULT.")
     def Start(self) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import ClassVar
 
 from tango.server import command
 
@@ -20,12 +22,14 @@ class JitTrainer(Door):
     """
 
     service_class = TrainerService
+    kept: ClassVar[Mapping[str, str]] = {"settings": "Settings"}
 
     ReconstructorDevice = text_property("The device that publishes filtered projections.")
     WeightsEndpoint = text_property("Where to publish weights.", "tcp://127.0.0.1:*")
     BudgetMb = number_property("Largest backlog of frames, in MB.", 256)
     Seed = number_property("Seed of network and sampling: the same frames in the same order give the same weights.", 0)
     Nice = number_property("Added to the process's niceness: the live path goes first.", 10)
+    Settings = text_property("Network and training settings, kept by the device itself (JSON).", "")
     Threads = number_property("Processor threads; 0: as many as there are cores.", 0)
 
     def build(self) -> TrainerService:
@@ -35,6 +39,7 @@ class JitTrainer(Door):
             upstream_endpoint(self.ReconstructorDevice, "filtered_endpoint"),
             weights_endpoint=self.WeightsEndpoint,
             budget_bytes=self.BudgetMb << 20,
+            settings=self.Settings,
             seed=self.Seed,
             threads=self.Threads or os.cpu_count() or 1,
         )

@@ -62,7 +62,7 @@ class Signal:
             return self.default
         if self.shape:
             return np.zeros((0,) * len(self.shape), self.dtype or {"int": "i8", "float": "f8"}[self.kind])
-        return {"bool": False, "int": 0, "float": math.nan, "str": "", "enum": self.choices[:1]}[self.kind]
+        return {"bool": False, "int": 0, "float": math.nan, "str": "", "enum": next(iter(self.choices), "")}[self.kind]
 
     def check(self, value: Any) -> Any:
         """The value in its Python type (enum: its label), or ValueError that says expected and got."""

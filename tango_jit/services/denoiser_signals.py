@@ -4,17 +4,41 @@ from tango_jit.signals import Signal, history, setting
 
 SETTINGS = (
     setting("enabled", "bool", "Denoise; otherwise slices pass as reconstructed.", default=True),
-    setting("mode", "enum", "HALVES: the mean of both denoised halves; FULL: the denoised whole slice.", choices=("HALVES", "FULL")),
+    setting(
+        "mode",
+        "enum",
+        "HALVES: the mean of both denoised halves; FULL: the denoised whole slice.",
+        choices=("HALVES", "FULL"),
+    ),
     setting("frozen", "bool", "Keep the present weights; new ones are ignored.", default=False),
-    setting("guard", "bool", "Show the slice as reconstructed while the denoised one is worse (accuracy above 1).", default=True),
+    setting(
+        "guard",
+        "bool",
+        "Show the slice as reconstructed while the denoised one is worse (accuracy above 1).",
+        default=True,
+    ),
 )
 READINGS = (
-    Signal("accuracy", "float", "Accuracy on the halves of the displayed slices (1: no denoising, 0.5: perfect).", format="%6.4f", alarm=(None, 1.0)),
-    Signal("accuracy_ratio", "float", "The same as ratio of the means over the slices.", format="%6.4f", level="expert"),
+    Signal(
+        "accuracy",
+        "float",
+        "Accuracy on the halves of the displayed slices (1: no denoising, 0.5: perfect).",
+        format="%6.4f",
+        alarm=(None, 1.0),
+    ),
+    Signal(
+        "accuracy_ratio", "float", "The same as ratio of the means over the slices.", format="%6.4f", level="expert"
+    ),
     history("accuracy_history", "accuracy over time: s since the epoch, accuracy."),
     Signal("weights_version", "int", "Version of the weights in use; 0: none yet."),
     Signal("weights_age_s", "float", "Time since these weights arrived.", unit="s", format="%7.1f"),
-    Signal("latency_ms", "float", "From the arrival of the last needed frame to the published denoised slice.", unit="ms", format="%6.1f"),
+    Signal(
+        "latency_ms",
+        "float",
+        "From the arrival of the last needed frame to the published denoised slice.",
+        unit="ms",
+        format="%6.1f",
+    ),
     Signal("inference_ms", "float", "Time of the network for one slice.", unit="ms", format="%6.1f"),
     Signal("rate_hz", "float", "Denoised slices per second, all together.", unit="Hz", format="%6.2f"),
     Signal("slices_denoised", "int", "Slices published since the start."),

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 class Rate:
     """Events per second over a sliding window of `span_s`."""
 
-    def __init__(self, span_s: float = 5.0) -> None:
+    def __init__(self, span_s: float = 10.0) -> None:
         self._span_s = span_s
         self._events: deque[tuple[float, int]] = deque(maxlen=10_000)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -80,6 +81,8 @@ class ReconstructorService(Service):
         self._preprocess: Preprocessor | None = None
         self._window: ProjectionWindow | None = None
         self._applied: tuple[Any, ...] = ()
+        self._refills = 0
+        self._filtered_series = ""  # one for every filling of the window, so that nobody downstream mixes two
         self._count = FrameCount()
         self._refused = 0
         self._ended = False
@@ -212,7 +215,8 @@ class ReconstructorService(Service):
                 self._frame(message)
             case SeriesEnd():
                 self._ended = self._header is not None and message.series == self._header.series
-                self._filtered.send(message)
+                if self._filtered_series:
+                    self._filtered.send(SeriesEnd(self._filtered_series, message.frames))
 
     def _begin(self, header: Header) -> None:
         """A new series; the repeat of the running one is a no-op."""
@@ -259,9 +263,13 @@ class ReconstructorService(Service):
         self._window = ProjectionWindow(geometry, span_rad=2 * np.pi if wanted[2] else None)
         self._applied = wanted
         self._since_update = 0
-        filtered = Header(header.series, "filtered", geometry, True, apodisation, header.exposure_s, header.name)
+        self._refills += 1
+        self._filtered_series = f"{header.series}#{self._refills}"
         self._filtered.forget("view")  # a view names the filter it belongs to
-        self._filtered.send(filtered, retain="header")
+        self._filtered.send(
+            Header(self._filtered_series, "filtered", geometry, True, apodisation, header.exposure_s, header.name),
+            retain="header",
+        )
         self.publish(generation=self.values["generation"] + 1)
 
     def _frame(self, image: Image) -> None:
@@ -284,7 +292,7 @@ class ReconstructorService(Service):
             return
         self._frame_rate.add(self._received_at)
         filtered = self._preprocess(image.data[None])[0]
-        self._filtered.send(Image(image.series, image.frame, image.angle_rad, image.timestamp_s, filtered, image.pose))
+        self._filtered.send(replace(image, series=self._filtered_series, data=filtered))
         if self._window.add(image.frame, image.angle_rad, filtered, image.pose) == "stale":
             self._refused += 1
         self._since_update += 1

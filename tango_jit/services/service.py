@@ -11,15 +11,19 @@ import logging
 import re
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
 from enum import Enum
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from tango_jit.signals import Signal
 
 log = logging.getLogger(__name__)
 Clock = Callable[[], float]
+T = TypeVar("T")
 ITEM_NAME = re.compile(r"[a-z][a-z0-9_]{0,15}")
 
 
@@ -74,6 +78,7 @@ class Service:
         self._stop = threading.Event()
         self._worker: threading.Thread | None = None
         self._kept_at = -1.0
+        self._orders: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
 
     # ---- what doors use
 
@@ -121,6 +126,23 @@ class Service:
         self.stop()
         if self._worker is not None:
             self._worker.join()
+
+    def ask(self, action: Callable[[], T], timeout_s: float = 2.5) -> T:
+        """Have the worker do `action` between two turns, and return what it returns or raise what it raises.
+
+        Without a worker it is done here. Raises RuntimeError, and nothing is done, if the worker has no time.
+        """
+        order: Future[T] = Future()
+        with self._lock:
+            if self._worker is None or not self._worker.is_alive():
+                return action()
+            self._orders.append((order, action))
+        try:
+            return order.result(timeout_s)
+        except FutureTimeout:
+            if order.cancel():
+                raise RuntimeError(f"{type(self).__name__} is busy for {timeout_s} s: try again") from None
+            return order.result()  # it is being done just now
 
     # ---- what subclasses give
 
@@ -181,6 +203,7 @@ class Service:
         try:
             self.open()
             while not self._stop.is_set():
+                self._obey()
                 self.turn()
                 if not 0 <= self.clock() - self._kept_at < 0.25:  # also after the clock was set back
                     self._kept_at = self.clock()
@@ -193,6 +216,16 @@ class Service:
             self.set_state(State.FAULT, f"{type(error).__name__}: {error}. Correct the cause, then Start or Init")
         finally:
             self.shut()
+            self._obey()
+
+    def _obey(self) -> None:
+        while self._orders:
+            order, action = self._orders.popleft()
+            if order.set_running_or_notify_cancel():
+                try:
+                    order.set_result(action())
+                except Exception as error:
+                    order.set_exception(error)
 
 
 def _same(a: Any, b: Any) -> bool:

@@ -9,6 +9,7 @@ from tango_jit.geometry import ScanGeometry, SliceGeometry, default_slices
 from tango_jit.services.service import ITEM_NAME
 from tango_jit.signals import Signal
 
+RESERVED = ("endpoint", "history", "ratio")  # denoised_endpoint, accuracy_history, accuracy_ratio are other things
 LARGEST = 4096  # pixels a side: the image attributes' limit
 
 
@@ -46,6 +47,8 @@ def check_name(name: str, taken: Iterable[str]) -> str:
     """Raises ValueError for a name that no attribute can carry, or that is taken."""
     if not ITEM_NAME.fullmatch(name):
         raise ValueError(f"slice name: expected a letter and up to 15 of a-z, 0-9, _, got {name!r}")
+    if name in RESERVED:
+        raise ValueError(f"slice name: expected none of {', '.join(RESERVED)}, got {name!r}")
     if name in taken:
         raise ValueError(f"slice {name}: expected a new name, this one is taken")
     return name

@@ -1,35 +1,85 @@
 """The signals of the trainer."""
 
-from tango_jit.signals import Signal, history, setting
+from typing import Any
+
+from tango_jit.signals import Kind, Signal, history, setting
 
 PRESETS = ("PRODUCT", "PAPER", "RELEASED", "CUSTOM")
 SAMPLINGS = ("MIXED", "NEAR_SLICES", "UNIFORM")
 
+
+def field(name: str, kind: Kind, description: str, **fields: Any) -> Signal:
+    """A setting that `settings` remembers, all of them together: a preset sets many at once."""
+    return setting(name, kind, description, memorized=False, **fields)
+
+
 NETWORK = (
-    setting(
+    field(
         "network",
         "enum",
         "Preset of network and training; CUSTOM once a field is edited. A preset sets the fields below.",
         choices=PRESETS,
         default="PRODUCT",
     ),
-    setting("features", "int", "Feature maps C of the first level; needs ResetNetwork.", minimum=1, maximum=64),
-    setting("depth", "int", "Neighbouring slices Z that the network sees; only 1 so far.", minimum=1, maximum=1),
-    setting("frames", "int", "Points in time T that the network sees; only 1 so far.", minimum=1, maximum=1),
-    setting("frame_interval", "int", "Projections between those points in time.", minimum=1, maximum=10_000),
+    field("features", "int", "Feature maps C of the first level; needs ResetNetwork.", minimum=1, maximum=64),
+    field("depth", "int", "Neighbouring slices Z that the network sees; only 1 so far.", minimum=1, maximum=64),
+    field("frames", "int", "Points in time T that the network sees; only 1 so far.", minimum=1, maximum=64),
+    field("frame_interval", "int", "Projections between those points in time.", minimum=1, maximum=10_000),
 )
 TRAINING = (
-    setting("learning_rate", "float", "Step size of Adam.", minimum=1e-7, maximum=1.0, format="%9.6f"),
-    setting("batch_size", "int", "Pairs a step.", minimum=1, maximum=1024),
-    setting("patch_size", "int", "Rows and columns of a patch; a change empties the buffer.", unit="px", minimum=8, maximum=512),
-    setting("buffer_size", "int", "Pairs kept: the newest ones.", minimum=1, maximum=100_000),
-    setting("steps_per_batch", "int", "Steps between two batches of new pairs.", minimum=1, maximum=100, level="expert"),
-    setting("publish_every_s", "float", "Time between two versions of the weights.", unit="s", minimum=0.05, maximum=3600),
-    setting("sampling", "enum", "Where patches lie: in the slices on display, anywhere in the region, or half and half.", choices=SAMPLINGS),
-    Signal("region", "float", "Box to sample in: x, y, z from, x, y, z to; empty: the field of view.", unit="mm", shape=(6,), writable=True),
+    field("learning_rate", "float", "Step size of Adam.", minimum=1e-7, maximum=1.0, format="%9.6f"),
+    field("batch_size", "int", "Pairs a step.", minimum=1, maximum=1024),
+    field(
+        "patch_size",
+        "int",
+        "Rows and columns of a patch; a change empties the buffer.",
+        unit="px",
+        minimum=8,
+        maximum=512,
+    ),
+    field("buffer_size", "int", "Pairs kept: the newest ones.", minimum=1, maximum=100_000),
+    setting(
+        "steps_per_batch",
+        "int",
+        "Steps between two batches of new pairs.",
+        minimum=1,
+        maximum=100,
+        default=4,
+        level="expert",
+    ),
+    setting(
+        "publish_every_s",
+        "float",
+        "Time between two versions of the weights.",
+        unit="s",
+        minimum=0.05,
+        maximum=3600,
+        default=1.0,
+    ),
+    setting(
+        "sampling",
+        "enum",
+        "Where patches lie: in the slices on display, anywhere in the region, or half and half.",
+        choices=SAMPLINGS,
+    ),
+    Signal(
+        "region",
+        "float",
+        "Box to sample in: x, y, z from, x, y, z to; empty: the field of view.",
+        unit="mm",
+        shape=(6,),
+        writable=True,
+    ),
 )
 READINGS = (
-    Signal("patch_accuracy", "float", "Accuracy on new pairs before they are trained on (1: no denoising, 0.5: perfect).", format="%6.4f", alarm=(None, 1.0)),
+    Signal("settings", "str", "Network, training and region as JSON.", level="expert"),
+    Signal(
+        "patch_accuracy",
+        "float",
+        "Accuracy on new pairs before they are trained on (1: no denoising, 0.5: perfect).",
+        format="%6.4f",
+        alarm=(None, 1.0),
+    ),
     Signal("patch_accuracy_ratio", "float", "The same as ratio of the means.", format="%6.4f", level="expert"),
     history("accuracy_history", "patch_accuracy over time: s since the epoch, accuracy."),
     Signal("loss", "float", "Mean squared error of the last steps, in units of the scale.", format="%8.5f"),

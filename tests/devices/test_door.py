@@ -73,7 +73,7 @@ def test_signals_become_attributes_with_everything_a_client_needs(proxy):
 
 def test_settings_are_written_and_refused_in_words(proxy):
     proxy.mode = "SLOW"
-    assert proxy.mode.name == "SLOW"
+    assert proxy.read_attribute("mode").value == 1
     proxy.place = [1, 2, 3]
     np.testing.assert_array_equal(proxy.place, [1, 2, 3])
     with pytest.raises(tango.DevFailed, match="even: expected an even number, got 3") as caught:

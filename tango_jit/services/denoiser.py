@@ -1,0 +1,209 @@
+"""The denoiser: slices and weights in, denoised slices out, side by side with what they were made from."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+
+from tango_jit.learn import noise2inverse
+from tango_jit.learn.denoiser import Denoiser, Result
+from tango_jit.services.denoiser_signals import SIGNALS
+from tango_jit.services.rates import Curve, Rate
+from tango_jit.services.service import Clock, Service, State
+from tango_jit.services.slices import denoiser_signals
+from tango_jit.services.snapshot import write_snapshot
+from tango_jit.streams import Denoised, Mailbox, Message, Publisher, Slice, Subscriber, View, Weights
+
+SILENCE_S = 5.0
+SLICE_FIELDS = tuple(f.name for f in dataclasses.fields(Slice) if f.name != "data")
+STALE_S = 30.0  # weights of a trainer that should publish every second or so
+
+
+class DenoiserService(Service):
+    """Passes every slice through the newest network; without one, slices pass as they are."""
+
+    SIGNALS = SIGNALS
+
+    def __init__(
+        self,
+        slices: Callable[[], str | None],
+        weights: Callable[[], str | None],
+        *,
+        denoised_endpoint: str = "tcp://127.0.0.1:*",
+        budget_bytes: int = 256 << 20,
+        threads: int = 2,
+        clock: Clock = time.time,
+    ) -> None:
+        """`slices` and `weights` give the endpoints of the reconstructor's and the trainer's streams."""
+        super().__init__(clock)
+        self._upstreams = (slices, weights)
+        self._threads = threads
+        self._denoised_out = Publisher(denoised_endpoint, budget_bytes=budget_bytes)
+        self._budget_bytes = budget_bytes
+        self._inbox = Mailbox(budget_bytes, "newest")
+        self._subscribers: tuple[Subscriber, ...] = ()
+        self._engine = Denoiser()
+        self._latest: dict[str, Denoised] = {}
+        self._scores: dict[str, noise2inverse.Errors] = {}  # of the newest picture of each slice
+        self._guarded: set[str] = set()
+        self._curve, self._rate = Curve(), Rate()
+        self._weights_at = self._slice_at = 0.0
+        self.publish(denoised_endpoint=self._denoised_out.endpoint)
+
+    # ---- commands (any thread)
+
+    def rollback(self) -> None:
+        """Back to the weights before the present ones, and keep them. Raises RuntimeError if there are none."""
+        version = self._engine.rollback()
+        self.publish(weights_version=version, frozen=True)
+
+    def accept(self, name: str, value: Any) -> None:
+        if name == "frozen":
+            self._engine.freeze(value)
+        elif name == "guard":
+            self._engine.guard = value
+
+    def snapshot(self, path: Path) -> None:
+        """Write all slices of this moment to an HDF5 file. Raises ValueError or OSError in words."""
+        latest = dict(self._latest)
+        if not latest:
+            raise ValueError("Snapshot: expected a picture, none has come yet")
+        write_snapshot(path.expanduser().absolute(), latest)
+
+    # ---- the worker
+
+    def open(self) -> None:
+        torch.set_num_threads(self._threads)
+        self._inbox = Mailbox(self._budget_bytes, "newest")
+        self._subscribers = tuple(Subscriber(up, self._inbox, clock=self.clock) for up in self._upstreams)
+
+    def shut(self) -> None:
+        for subscriber in self._subscribers:
+            subscriber.close()
+        self._subscribers = ()
+
+    def close(self) -> None:
+        super().close()
+        self._denoised_out.close()
+
+    def turn(self) -> None:
+        message = self._inbox.get(timeout=0.1)
+        if message is not None:
+            self._take(message)
+
+    def _take(self, message: Message) -> None:
+        match message:
+            case Weights():
+                self._load(message)
+            case Slice():
+                self._denoise(message)
+            case View():
+                self._follow(set(message.slices))
+
+    def _load(self, weights: Weights) -> None:
+        try:
+            self._engine.load(weights)
+        except ValueError as error:
+            self.trouble(f"weights {weights.version} refused: {error}")
+            return
+        self._weights_at = self.clock()
+
+    def _follow(self, names: set[str]) -> None:
+        """Signals for the slices that there are now."""
+        known = {s.removeprefix("raw_") for s in self.signals if s.startswith("raw_")}
+        if known == names:
+            return
+        added = tuple(s for name in sorted(names - known) for s in denoiser_signals(name))
+        removed = tuple(s.name for name in known - names for s in denoiser_signals(name))
+        for name in known - names:
+            self._latest.pop(name, None)
+            self._scores.pop(name, None)
+            self._guarded.discard(name)
+        self.replace_signals(added, removed)
+
+    def _denoise(self, message: Slice) -> None:
+        if f"denoised_{message.slice}" not in self.signals:
+            return  # removed meanwhile, or its view is still to come
+        started = time.perf_counter()
+        values = self.values
+        even, odd, *full = message.data[:, message.data.shape[1] // 2]
+        mode = "full" if values["mode"] == "FULL" else "halves"
+        result = self._engine(
+            even, odd, full[0] if full else None, mode=mode, name=message.slice, complete=message.complete
+        )
+        picture = result.image if values["enabled"] else result.raw
+        inference_ms = 1e3 * (time.perf_counter() - started)
+        fields = {name: getattr(message, name) for name in SLICE_FIELDS}
+        denoised = Denoised(
+            **fields,
+            weights_version=result.weights_version,
+            accuracy=result.accuracy,
+            data=np.stack([picture, result.raw])[:, None],
+        )
+        self._denoised_out.send(denoised)
+        self._latest[message.slice] = denoised
+        self._show(message, picture, result, inference_ms)
+
+    def _show(self, message: Slice, picture: np.ndarray, result: Result, inference_ms: float) -> None:
+        """Publish one picture and what is known of it, in one step."""
+        self._slice_at = now = self.clock()
+        self._rate.add(now)
+        self._guarded = self._guarded | {message.slice} if result.guarded else self._guarded - {message.slice}
+        if len(result.errors):
+            self._scores[message.slice] = result.errors
+        scores = np.concatenate([np.empty((0, 2)), *self._scores.values()])
+        accuracy = noise2inverse.accuracy(scores)
+        if accuracy is not None and len(result.errors):
+            self._curve.add(now, accuracy)
+        self.publish(
+            **{
+                f"denoised_{message.slice}": picture,
+                f"raw_{message.slice}": result.raw,
+                f"frame_number_{message.slice}": message.last_frame,
+                f"accuracy_{message.slice}": np.nan if result.accuracy is None else result.accuracy,
+            },
+            accuracy=np.nan if accuracy is None else accuracy,
+            accuracy_ratio=np.nan if accuracy is None else noise2inverse.ratio_of_means(scores),
+            generation=message.generation,
+            weights_version=result.weights_version,
+            latency_ms=1e3 * (now - message.timestamp_s),
+            inference_ms=inference_ms,
+            slices_denoised=self.values["slices_denoised"] + 1,
+            guard_active=bool(self._guarded),
+        )
+
+    # ---- how it is
+
+    def counters(self) -> dict[str, Any]:
+        now = self.clock()
+        return {
+            "accuracy_history": self._curve.array(),
+            "weights_age_s": now - self._weights_at if self._weights_at else np.nan,
+            "rate_hz": self._rate.per_second(now),
+            "slices_dropped": self._inbox.dropped,
+            "memory_mb": psutil.Process().memory_info().rss / 2**20,
+        }
+
+    def health(self) -> tuple[State, str]:
+        now, values = self.clock(), self.values
+        trouble = next((s.trouble for s in self._subscribers if s.trouble), "")
+        if now - self._slice_at > SILENCE_S:
+            return State.STANDBY, f"no slices: {trouble or 'connected, no data'}"
+        if not values["enabled"]:
+            return State.RUNNING, "not enabled: slices pass as reconstructed"
+        if not values["weights_version"]:
+            return State.RUNNING, f"no weights yet: slices pass as reconstructed {trouble}".rstrip()
+        if values["guard_active"]:
+            return State.ALARM, "guard active: the network makes slices worse, they are shown as reconstructed"
+        if not values["frozen"] and now - self._weights_at > STALE_S:
+            age = f"weights are {now - self._weights_at:.0f} s old: is the trainer running?"
+            return State.ALARM, f"{age} {trouble}".rstrip()
+        rate, frozen = self._rate.per_second(now), ", frozen" if values["frozen"] else ""
+        return State.RUNNING, f"{rate:.1f} slices/s with weights {values['weights_version']}{frozen}"

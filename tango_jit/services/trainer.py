@@ -1,0 +1,348 @@
+"""The trainer: filtered projections in, weights out, trained on pairs of patches from the newest window."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+
+from tango_jit.geometry import SliceGeometry
+from tango_jit.learn.patches import PatchSampler
+from tango_jit.learn.settings import SETTINGS, TrainerSettings
+from tango_jit.learn.trainer import Trainer
+from tango_jit.learn.unet import NetworkConfig
+from tango_jit.recon.reconstructor import Reconstructor
+from tango_jit.recon.window import ProjectionWindow, Window
+from tango_jit.services.rates import Curve, Rate
+from tango_jit.services.service import Clock, Service, State
+from tango_jit.services.trainer_signals import SIGNALS
+from tango_jit.streams import FrameCount, Header, Image, Mailbox, Message, Publisher, SeriesEnd, Subscriber, View
+
+SILENCE_S = 2.0
+FIELDS = ("features", "depth", "frames", "frame_interval", "learning_rate", "batch_size", "patch_size", "buffer_size")
+SAMPLING = ("sampling", "region", "patch_size")
+
+
+class TrainerService(Service):
+    """Trains while frames arrive: a batch of new pairs, some steps, again; weights every `publish_every_s`."""
+
+    SIGNALS = SIGNALS
+
+    def __init__(
+        self,
+        filtered: Callable[[], str | None],
+        *,
+        weights_endpoint: str = "tcp://127.0.0.1:*",
+        backend: str = "cpu",
+        budget_bytes: int = 256 << 20,
+        settings: str = "",
+        seed: int = 0,
+        threads: int = 2,
+        clock: Clock = time.time,
+    ) -> None:
+        """`filtered` gives the endpoint of the reconstructor's filtered projections (see `Subscriber`).
+
+        `settings` is what the signal of that name showed before a restart; empty: the preset PRODUCT.
+        """
+        super().__init__(clock)
+        self._filtered = filtered
+        self._backend, self._seed, self._threads = backend, seed, threads
+        self._budget_bytes = budget_bytes
+        self._weights_out = Publisher(weights_endpoint, budget_bytes=budget_bytes)
+        self._inbox = Mailbox(budget_bytes, "drop_oldest")
+        self._subscriber: Subscriber | None = None
+        self._settings, region = remembered(settings)
+        self._trainer = Trainer(self._settings, seed=seed)
+        self._paused = False
+        self._curve = Curve()
+        self._steps_rate, self._pairs_rate = Rate(), Rate()
+        self._published_at = 0.0
+        self._published_steps = -1
+        self._kind: tuple[Any, ...] = ()
+        self._kinds = 0
+        self._forget_scan()
+        self.publish(weights_endpoint=self._weights_out.endpoint, region=region)
+        self._show()
+
+    def _forget_scan(self) -> None:
+        self._header: Header | None = None
+        self._window: ProjectionWindow | None = None
+        self._engine: Reconstructor | None = None
+        self._slices: Mapping[str, SliceGeometry] = {}
+        self._sampler: PatchSampler | None = None
+        self._sampled_with: tuple[Any, ...] = ()
+        self._count = FrameCount()
+        self._received_at = 0.0
+        self._ended = False
+        self._new_frames = False
+        self._problem = ""
+
+    # ---- commands (any thread): done by the worker between two rounds
+
+    def start(self) -> None:
+        self._paused = False
+        super().start()
+
+    def pause(self) -> None:
+        """Hold training; frames are still received."""
+        self._paused = True
+
+    def reset_network(self) -> None:
+        """A new network, as the settings describe it."""
+
+        def reset() -> None:
+            self._trainer.reset_network(self._seed, self._settings.network)
+            self._trainer.configure(self._settings)
+
+        self.ask(reset)
+
+    def rollback(self) -> None:
+        """Back to the best stored weights before the present ones. Raises RuntimeError if there are none."""
+        self.ask(self._trainer.rollback)
+
+    def save(self, path: Path) -> None:
+        """Write the present weights; the file is complete or not there. Raises ValueError or OSError in words."""
+        path = path.expanduser().absolute()
+        if not path.parent.is_dir():
+            raise ValueError(f"Save: expected a folder {path.parent}, it does not exist")
+        checkpoint = self.ask(self._trainer.save)
+        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+            file.write(checkpoint)
+        os.replace(file.name, path)
+
+    def load(self, path: Path) -> None:
+        """Go on from a file that `save` wrote. Raises ValueError or OSError in words; nothing has changed then."""
+        checkpoint = path.expanduser().read_bytes()
+
+        def load() -> None:
+            self._trainer.load(checkpoint)
+            self._settings = self._settings.edited(network=self._trainer.settings.network)
+            self._show()
+
+        self.ask(load)
+
+    # ---- settings
+
+    def accept(self, name: str, value: Any) -> None:
+        if name == "region" and len(value) not in (0, 6):
+            raise ValueError(f"region: expected 6 numbers (from x, y, z; to x, y, z) or none, got {len(value)}")
+        if name == "network" and value != "CUSTOM":
+            self._settings = SETTINGS[value]
+        elif name in FIELDS:
+            self._settings = self._settings.edited(**{name: value})
+        self._show(**{name: value})
+
+    def _show(self, **news: Any) -> None:
+        """Publish the settings one by one, and as the text that remembers them."""
+        region = news.get("region", self.values["region"])
+        text = json.dumps({"training": asdict(self._settings), "region": list(region)})
+        self.publish(**shown(self._settings), settings=text)
+
+    # ---- the worker
+
+    def open(self) -> None:
+        torch.set_num_threads(self._threads)
+        self._forget_scan()
+        self._inbox = Mailbox(self._budget_bytes, "drop_oldest")
+        self._subscriber = Subscriber(self._filtered, self._inbox, clock=self.clock)
+
+    def shut(self) -> None:
+        if self._subscriber is not None:
+            self._subscriber.close()
+            self._subscriber = None
+
+    def close(self) -> None:
+        super().close()
+        self._weights_out.close()
+
+    def turn(self) -> None:
+        while (message := self._inbox.get(timeout=0.0)) is not None:
+            self._take(message)
+        self._follow_settings()
+        window = self._ready()
+        if window is None:
+            if (message := self._inbox.get(timeout=0.1)) is not None:
+                self._take(message)
+            return
+        self._round(window)
+
+    def _follow_settings(self) -> None:
+        """Train as the settings say; a network of another shape waits for reset_network()."""
+        wanted = self._settings
+        if self._waiting_shape():
+            wanted = replace(wanted, network=self._trainer.settings.network)
+        if self._trainer.settings != wanted:
+            self._trainer.configure(wanted)
+
+    def _waiting_shape(self) -> bool:
+        return self._settings.network.shape != self._trainer.settings.network.shape
+
+    def _take(self, message: Message) -> None:
+        match message:
+            case Header():
+                self._begin(message)
+            case View():
+                self._slices = message.slices
+            case Image():
+                self._frame(message)
+            case SeriesEnd():
+                self._ended = self._header is not None and message.series == self._header.series
+
+    def _begin(self, header: Header) -> None:
+        """A new series, filter or centre: the window fills anew; the network goes on. A repeat is a no-op."""
+        if header == self._header:
+            return
+        slices = self._slices
+        self._forget_scan()
+        self._slices = slices
+        self._header = header
+        self._window = ProjectionWindow(header.geometry)
+        self._engine = Reconstructor(header.geometry, self._backend)
+
+    def _frame(self, image: Image) -> None:
+        if self._header is None or self._window is None or image.series != self._header.series:
+            return
+        self._received_at, self._ended = self._inbox.received_at, False
+        if self._count.observe(image.frame) == "duplicate":
+            return
+        self._window.add(image.frame, image.angle_rad, image.data, image.pose)
+        self._new_frames = True
+
+    def _ready(self) -> Window | None:
+        """The window to train on: full, and fed within the last seconds (old pairs alone would teach their noise)."""
+        silent = self.clock() - self._received_at > SILENCE_S
+        if self._paused or silent or self._ended or self._window is None:
+            return None
+        return self._window.window()
+
+    def _round(self, window: Window) -> None:
+        """A batch of new pairs if there are new frames, then some steps."""
+        if self._new_frames:
+            self._new_frames = False
+            self._add_pairs(window)
+        if not self._trainer.ready:
+            return
+        for _ in range(self.values["steps_per_batch"]):
+            self._trainer.step()
+            self._steps_rate.add(self.clock())
+        self._new_frames = True
+        if self.clock() - self._published_at >= self.values["publish_every_s"]:
+            self._publish_weights()
+
+    def _add_pairs(self, window: Window) -> None:
+        assert self._engine is not None
+        sampler = self._current_sampler()
+        size = sampler.patch_size
+        try:
+            poses = sampler.draw(self._trainer.settings.batch_size, self._slices, window.matrices)
+        except ValueError as error:  # no room in the region: the operator may widen it
+            self._problem = str(error)
+            self._stop.wait(0.5)
+            return
+        self._problem = ""
+        pairs = self._engine.reconstruct_pairs(window, poses, (size, size))
+        self._trainer.add(pairs, self._kind_of_pairs())
+        self._pairs_rate.add(self.clock(), len(pairs))
+
+    def _kind_of_pairs(self) -> int:
+        """A number that grows when pairs become unlike the earlier ones: another scan, filter, dose, centre or zoom.
+
+        (A change of filter, dose or centre begins a new filtered series.)
+        """
+        kind = (self._header, frozenset(geometry.pixel_mm for geometry in self._slices.values()))
+        if kind != self._kind:
+            self._kind = kind
+            self._kinds += 1
+        return self._kinds
+
+    def _current_sampler(self) -> PatchSampler:
+        assert self._header is not None
+        size = self._trainer.settings.patch_size
+        region = self.values["region"]
+        wanted = (size, self.values["sampling"], tuple(region))
+        if self._sampler is None or self._sampled_with != wanted:
+            box = region if len(region) else None
+            self._sampler = PatchSampler(self._header.geometry, size, wanted[1], box, seed=self._seed)
+            self._sampled_with = wanted
+        return self._sampler
+
+    def _publish_weights(self) -> None:
+        if self._trainer.steps == self._published_steps:
+            return
+        weights = self._trainer.weights()
+        self._weights_out.send(weights, retain="weights")
+        self._published_at, self._published_steps = self.clock(), self._trainer.steps
+        self.publish(weights_version=weights.version)
+
+    # ---- how it is
+
+    def counters(self) -> dict[str, Any]:
+        now, trainer = self.clock(), self._trainer
+        accuracy, ratio = trainer.patch_accuracy, trainer.patch_ratio_of_means
+        if accuracy is not None and self._ready() is not None:
+            self._curve.add(now, accuracy)
+        return {
+            "patch_accuracy": np.nan if accuracy is None else accuracy,
+            "patch_accuracy_ratio": np.nan if ratio is None else ratio,
+            "accuracy_history": self._curve.array(),
+            "loss": trainer.loss,
+            "steps": trainer.steps,
+            "steps_rejected": trainer.steps_rejected,
+            "reuse": trainer.reuse,
+            "buffer_fill": trainer.buffer_fill,
+            "scale_per_mm": np.nan if trainer.scale is None else trainer.scale,
+            "steps_per_s": self._steps_rate.per_second(now),
+            "samples_per_s": self._pairs_rate.per_second(now),
+            "fill": 0.0 if self._window is None else self._window.fill,
+            "frames_received": self._count.received,
+            "frames_lost": self._count.lost,
+            "memory_mb": psutil.Process().memory_info().rss / 2**20,
+        }
+
+    def health(self) -> tuple[State, str]:
+        now, subscriber = self.clock(), self._subscriber
+        if self._header is None or subscriber is None:
+            trouble = (subscriber.trouble if subscriber else "") or "connected, no data yet"
+            return State.STANDBY, f"waiting for a reconstructor: {trouble}"
+        if self._waiting_shape():
+            return State.ALARM, "the settings describe another network than the one in training: ResetNetwork takes it"
+        if self._paused:
+            return State.STANDBY, "paused: Start goes on"
+        if self._ended or now - self._received_at > SILENCE_S:
+            return State.STANDBY, f"no new frames: {self._trainer.steps} steps done, weights stay"
+        if self._problem:
+            return State.ALARM, self._problem
+        if self._window is None or self._window.fill < 1:
+            return State.RUNNING, f"window filling: {100 * (self._window.fill if self._window else 0):.0f} %"
+        return State.RUNNING, f"{self._steps_rate.per_second(now):.1f} steps/s, {self._trainer.steps} steps done"
+
+
+def remembered(text: str) -> tuple[TrainerSettings, np.ndarray]:
+    """Settings and region of a text that the signal `settings` showed. Raises ValueError in words."""
+    if not text:
+        return SETTINGS["PRODUCT"], np.zeros(0)
+    try:
+        fields = json.loads(text)
+        training = fields["training"]
+        network = NetworkConfig.from_dict(training.pop("network"))
+        return TrainerSettings(network=network, **training), np.array(fields["region"], np.float64)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"Settings: expected what the attribute settings showed, got {text[:60]!r}: {error}"
+        ) from error
+
+
+def shown(settings: TrainerSettings) -> dict[str, Any]:
+    """The settings as values of the signals."""
+    network = settings.network
+    fields = {"network": network.preset, "parameters": network.parameters}
+    return fields | {n: getattr(settings, n) if hasattr(settings, n) else getattr(network, n) for n in FIELDS}
