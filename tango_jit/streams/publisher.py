@@ -14,15 +14,17 @@ from tango_jit.streams.messages import Message
 
 TICK_S = 0.05
 REBIND_S = 2.0
+ASSUMED_BYTES = 4 << 20  # frames up to this size need no second socket
+FEWEST_MESSAGES = 8  # what is retained comes in one burst, to a subscriber that may be slow
 MOST_MESSAGES = 1000
 
 
 class Publisher:
     """Publishes messages to whoever subscribes; may be used from several threads.
 
-    `send` never waits: what a slow or stopped subscriber has not taken queues up to `budget_bytes` (for each
-    subscriber, in the sender's memory), then it misses messages. ZeroMQ counts messages, not bytes, so its
-    high-water mark follows from the largest message so far.
+    `send` never waits: what a slow or stopped subscriber has not taken queues in the sender's memory, for each
+    subscriber up to `budget_bytes` or 8 messages if they are larger than that; then it misses messages. ZeroMQ counts
+    messages, so its high-water mark follows from the largest payload so far, taken as 4 MiB at first.
 
     Messages sent with `retain` are kept, one under each key, and sent again on every new subscription, also
     while nothing else is sent. A resend reaches all subscribers: to those who have it, a repeat must be a no-op.
@@ -38,9 +40,7 @@ class Publisher:
         self.bytes = 0
         self._budget = budget_bytes
         self._retained: dict[str, list[bytes]] = {}
-        self._slots = 2  # for the retained messages, which come in one burst, and two more
-        self._class_bytes = 0
-        self._high_water = self._slots
+        self._class_bytes = ASSUMED_BYTES
         self._lock = threading.Lock()  # around the socket, which is not thread-safe
         self._stop = threading.Event()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
@@ -97,6 +97,10 @@ class Publisher:
         socket.sndhwm = self._high_water
         return socket
 
+    @property
+    def _high_water(self) -> int:
+        return max(FEWEST_MESSAGES, min(self._budget // self._class_bytes, MOST_MESSAGES))
+
     def _watch(self) -> None:
         while not self._stop.wait(TICK_S):
             with self._lock:
@@ -112,23 +116,20 @@ class Publisher:
                 self._socket.send_multipart(parts)
 
     def _fit(self, payload_bytes: int) -> None:
-        """Set the high-water mark by the largest payload so far, in classes of powers of two."""
-        self._slots = max(self._slots, 2 + len(self._retained))
-        self._class_bytes = max(self._class_bytes, 1 << (payload_bytes - 1).bit_length() if payload_bytes else 0)
-        fitting = min(self._budget // self._class_bytes, MOST_MESSAGES) if self._class_bytes else 0
-        wanted = max(fitting, self._slots)
-        if wanted > self._high_water:
-            self._high_water = self._socket.sndhwm = wanted
-        elif wanted < self._high_water:
-            self._high_water = wanted
+        """Lower the high-water mark if a payload is larger than all before, in classes of powers of two.
+
+        Not with the socket option: on a live socket that crashes libzmq 4.3.5 (it writes to pipes whose peer has just
+        gone), and pipes that lived through it may count as full for ever (it acknowledges in batches of half the mark).
+        Hence a new socket at the same endpoint: subscribers come back by themselves within a tenth of a second, get
+        what is retained, and have missed the rest of that time.
+        """
+        before = self._high_water
+        while self._class_bytes < payload_bytes:
+            self._class_bytes *= 2
+        if self._high_water < before:
             self._rebind()
 
     def _rebind(self) -> None:
-        """Go on with a new socket at the same endpoint; subscribers come back by themselves within a tenth of a second.
-
-        A live pipe must not get a lower mark: libzmq acknowledges messages in batches of half the mark, so a pipe
-        with more unacknowledged messages than the new mark would count as full for ever, though it is empty.
-        """
         self._socket.close(linger=0)
         deadline = time.monotonic() + REBIND_S
         while True:

@@ -14,14 +14,16 @@ from tango_jit.streams._sockets import bind, open_socket
 from tango_jit.streams.messages import Message
 
 TICK_S = 0.1
+ASSUMED_BYTES = 32 << 20
+MOST_MESSAGES = 8
 
 
 class Pusher:
     """Hands messages to the one receiver that is connected (PUSH; a Subscriber of kind "pull" connects to it).
 
     `send` waits for room and says whether the message went out. Between two living processes nothing is lost,
-    nothing is dropped and the order holds. What is under way to a receiver that dies (two messages, and what the
-    socket buffers hold) is lost; the next receiver sees the gap in the frame numbers.
+    nothing is dropped and the order holds. What is under way to a receiver that dies (eight messages at most, and
+    what the socket buffers hold) is lost; the next receiver sees the gap in the frame numbers.
 
     Messages sent with `retain` are kept, one under each key, and go first to every new receiver. It is seen that
     somebody connects a moment before that somebody can be sent to, so the header comes before the images, except
@@ -34,21 +36,20 @@ class Pusher:
     def __init__(self, endpoint: str = "tcp://127.0.0.1:*", *, budget_bytes: int = 256 << 20) -> None:
         """Binds to `endpoint`. Raises ValueError for one that is not tcp, OSError where it cannot be had.
 
-        This side queues two messages, or one where two of the largest so far exceed `budget_bytes`. Buffering is
-        for the receiver's mailbox: what waits here is lost when the receiver dies.
+        This side queues 1 to 8 messages, as many of 32 MiB as fit into `budget_bytes`. Buffering is for the receiver's
+        mailbox: what waits here is lost when the receiver dies.
         """
         if budget_bytes < 1:
             raise ValueError(f"pusher: expected a budget of at least 1 byte, got {budget_bytes}")
         self.sent = 0
         self.bytes = 0
-        self._budget = budget_bytes
         self._retained: dict[str, list[bytes]] = {}
         self._owed: list[str] = []  # keys that the receiver has not got yet
         self._lock = threading.Lock()
         self._closing = False
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._socket = open_socket(self._context, zmq.PUSH, largest=4096)  # nothing is to come in
-        self._socket.sndhwm = 2
+        self._socket.sndhwm = max(1, min(budget_bytes // ASSUMED_BYTES, MOST_MESSAGES))
         # ACCEPTED comes before the new receiver can be sent to. A second resend at HANDSHAKE_SUCCEEDED reaches it even
         # if a dead predecessor, not yet noticed as such, swallowed the first.
         self._monitor = self._socket.get_monitor_socket(zmq.EVENT_ACCEPTED | zmq.EVENT_HANDSHAKE_SUCCEEDED)
@@ -70,8 +71,6 @@ class Pusher:
         parts = message.parts()
         with self._lock:
             self._check_open()
-            if 2 * message.nbytes > self._budget:
-                self._socket.sndhwm = 1  # of 2 or less every message is acknowledged: a live pipe takes the change
             if retain is not None:
                 self._retained[retain] = [bytes(part) for part in parts]
                 if retain not in self._owed:
