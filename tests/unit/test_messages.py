@@ -2,8 +2,10 @@
 
 import json
 import math
+import re
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -153,6 +155,22 @@ def test_header_is_compact_json_that_begins_with_its_kind(kind: str) -> None:
     header = bytes(EXAMPLES[kind].parts()[0])
     assert header.startswith(b'{"htype":"%s"' % kind.encode())
     assert json.dumps(json.loads(header), separators=(",", ":")).encode() == header
+
+
+def test_examples_of_the_reference_are_messages() -> None:
+    page = Path(__file__).parents[2] / "docs" / "reference" / "streams.md"
+    kinds = set()
+    for example in re.findall(r"^```json\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE):
+        fields = json.loads(example)
+        parts = [example.encode()]
+        if "shape" in fields:
+            parts.append(np.zeros(fields["shape"], fields["type"]).tobytes())
+        elif "size" in fields:
+            parts.append(bytes(fields["size"]))
+        back = json.loads(bytes(decode(parts).parts()[0]))
+        assert (list(back), back) == (list(fields), fields)
+        kinds.add(fields["htype"])
+    assert kinds == set(KINDS)
 
 
 def test_subscribers_may_choose_a_slice_by_prefix() -> None:
