@@ -116,6 +116,13 @@ class _Pump(Listener):
             self._tables.append((added, removed))
             self._wake.notify()
 
+    def follow_tables(self) -> None:
+        """Add and remove attributes; to be called while holding the device, so that no two threads do it at once."""
+        with self._wake:
+            tables, self._tables = self._tables, []
+        for added, removed in tables:
+            self._door.refresh(added, removed)
+
     def stop(self) -> None:
         """Ends the thread: a push may wait for the device's lock, which the caller may hold (Tango: 3.2 s)."""
         with self._wake:
@@ -131,9 +138,10 @@ class _Pump(Listener):
                     if self._stopped:
                         return
                     news, self._news = self._news, {}
-                    tables, self._tables = self._tables, []
-                for added, removed in tables:
-                    self._door.refresh(added, removed)
+                    tables = bool(self._tables)
+                if tables:
+                    with tango.AutoTangoMonitor(self._door):
+                        self.follow_tables()
                 for name, value in news.items():
                     if self._stopped:
                         return
@@ -171,6 +179,7 @@ class Door(Device, metaclass=DoorMeta):
             self._announce(signal)
         self._pump = _Pump(self)
         self.service.listen(self._pump)
+        self.push("state", None)
         self.ready()
 
     def ready(self) -> None:
@@ -258,7 +267,7 @@ class Door(Device, metaclass=DoorMeta):
     def guarded(self, action: Callable[[], T], origin: str) -> T:
         """Run `action`; what it refuses becomes a DevFailed whose text says expected and got.
 
-        Values that Tango cannot memorize are kept before the client hears that it worked.
+        New attributes are there, and values that Tango cannot memorize are kept, before the client hears that it worked.
         """
         before = self.service.values
         try:
@@ -268,6 +277,8 @@ class Door(Device, metaclass=DoorMeta):
         except _CAUSES as error:
             tango.Except.throw_exception("JIT_InvalidValue", str(error), f"{self.get_name()}/{origin}")
         else:
+            if self._pump is not None:
+                self._pump.follow_tables()
             after = self.service.values
             self._keep({p: after[s] for s, p in self.kept.items() if after.get(s) != before.get(s)})
             return result

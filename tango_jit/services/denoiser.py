@@ -53,6 +53,7 @@ class DenoiserService(Service):
         self._latest: dict[str, Denoised] = {}
         self._scores: dict[str, noise2inverse.Errors] = {}  # of the newest picture of each slice
         self._guarded: set[str] = set()
+        self._helped = False  # some slice was better denoised than raw: before that a guard is no reason to worry
         self._curve, self._rate = Curve(), Rate()
         self._weights_at = self._slice_at = 0.0
         self.publish(denoised_endpoint=self._denoised_out.endpoint)
@@ -156,6 +157,7 @@ class DenoiserService(Service):
         self._slice_at = now = self.clock()
         self._rate.add(now)
         self._guarded = self._guarded | {message.slice} if result.guarded else self._guarded - {message.slice}
+        self._helped |= result.weights_version > 0 and not result.guarded
         if len(result.errors):
             self._scores[message.slice] = result.errors
         scores = np.concatenate([np.empty((0, 2)), *self._scores.values()])
@@ -200,6 +202,8 @@ class DenoiserService(Service):
             return State.RUNNING, "not enabled: slices pass as reconstructed"
         if not values["weights_version"]:
             return State.RUNNING, f"no weights yet: slices pass as reconstructed {trouble}".rstrip()
+        if values["guard_active"] and not self._helped:
+            return State.RUNNING, "learning: slices are shown as reconstructed until the network helps"
         if values["guard_active"]:
             return State.ALARM, "guard active: the network makes slices worse, they are shown as reconstructed"
         if not values["frozen"] and now - self._weights_at > STALE_S:

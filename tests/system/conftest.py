@@ -51,7 +51,9 @@ class System:
             self.detector.write_attribute(name, value)
         self.detector.Start()
 
-    def await_picture(self, member: str = "denoiser", slice_name: str = "xy", beyond: int = -1, timeout_s: float = 60) -> int:
+    def await_picture(
+        self, member: str = "denoiser", slice_name: str = "xy", beyond: int = -1, timeout_s: float = 60
+    ) -> int:
         """Wait for a picture newer than frame `beyond`; returns its frame number."""
         attribute = f"frame_number_{slice_name}"
 

@@ -72,7 +72,9 @@ def test_images_are_unsynchronised_and_never_events(fast, member):
     """The two cures, looked at directly: an image has no change event, and two reads at once do not wait."""
     proxy = fast.devices[member]
     images = [
-        c.name for c in proxy.get_attribute_config(list(proxy.get_attribute_list())) if c.max_dim_x * max(c.max_dim_y, 1) > 1000
+        c.name
+        for c in proxy.get_attribute_config(list(proxy.get_attribute_list()))
+        if c.max_dim_x * max(c.max_dim_y, 1) > 1000
     ]
     assert images
     for name in images:
