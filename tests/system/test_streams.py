@@ -1,192 +1,39 @@
-"""Streams over real sockets on loopback, with second processes where one is stopped or killed.
-
-Run as a script this file is such a second process: `python test_streams.py ROLE ENDPOINT [ARGUMENT]`.
-"""
+"""Publisher and Subscriber over real sockets on loopback, with second processes where one is stopped or killed."""
 
 import os
 import signal
 import socket
-import subprocess
-import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any, Self
+from collections.abc import Iterator
 
 import numpy as np
 import psutil
 import pytest
 import zmq
 
-from tango_jit.geometry import ScanGeometry, SliceGeometry
-from tango_jit.streams import (
-    Dark,
-    Denoised,
-    Flat,
-    Header,
-    Image,
-    Mailbox,
-    Message,
-    Publisher,
-    Pusher,
-    SeriesEnd,
-    Slice,
-    Subscriber,
-    View,
-    Weights,
+from tango_jit.streams import Denoised, Mailbox, Publisher, Pusher, SeriesEnd, Slice
+from tests.system.stream_peers import (
+    FIELD,
+    HELLO,
+    LOOPBACK,
+    MB,
+    PATIENCE_S,
+    PICTURE,
+    PREAMBLE,
+    Peer,
+    Receiver,
+    free_endpoint,
+    header,
+    image,
+    small,
+    wait_until,
 )
-
-ROOT = Path(__file__).parents[2]
-LOOPBACK = "tcp://127.0.0.1:*"
-PATIENCE_S = 30.0  # ends a test that would hang; no test waits this long unless it fails
-MB = 1 << 20
-
-SCAN = ScanGeometry.cone(rows=256, cols=1024, pixel_mm=0.1, source_axis_mm=100, source_detector_mm=200)
-PLACE = SliceGeometry((-1.0, -1.0, 0.0), (2.0, 0.0, 0.0), (0.0, 2.0, 0.0), 8, 8)
-FIELD = np.linspace(0, 1, 256 * 1024, dtype=np.float32).reshape(256, 1024)  # 1 MiB
-PICTURE = Slice("xy", 1, PLACE, "a", 0, 9, 5.0, True, np.ones((2, 1, 8, 8), np.float32))
-
-
-def header(series: str = "a") -> Header:
-    return Header(series, "raw", SCAN, False)
-
-
-def image(frame: int, series: str = "a", data: np.ndarray = FIELD) -> Image:
-    return Image(series, frame, 0.1 * frame, 1.0, data)
-
-
-def small(frame: int, series: str = "a") -> Image:
-    return image(frame, series, np.full((4, 4), frame, np.uint16))
-
-
-PREAMBLE: dict[str, Message] = {
-    "header": header(),
-    "dark": Dark("a", FIELD, 10),
-    "flat": Flat("a", FIELD + 1, 10),
-    "view": View(1, "hann", {"xy": PLACE}),
-    "weights": Weights(1, {"preset": "DEFAULT"}, 0.03, 0.6, 1, b"tensors"),
-}
-
-
-HELLO = SeriesEnd("hello", 0)
-
-
-class Receiver:
-    """A Subscriber with its mailbox; `next` fails the test instead of waiting for ever."""
-
-    def __init__(self, endpoint: str | Callable[[], str | None], kind: Any = "sub", box: Mailbox | None = None,
-                 **settings: Any) -> None:  # fmt: skip
-        self.box = Mailbox(256 * MB, "lossless") if box is None else box
-        resolve = endpoint if callable(endpoint) else lambda: endpoint
-        self.subscriber = Subscriber(resolve, self.box, kind=kind, **settings)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.subscriber.close()
-        assert not self.subscriber._thread.is_alive()
-
-    def next(self, timeout: float = PATIENCE_S) -> Message:
-        message = self.box.get(timeout)
-        assert message is not None, self.subscriber.trouble
-        return message
-
-    def images(self, count: int) -> list[int]:
-        """The numbers of the next `count` images; other messages are skipped."""
-        numbers: list[int] = []
-        while len(numbers) < count:
-            message = self.next()
-            numbers += [message.frame] if isinstance(message, Image) else []
-        return numbers
-
-    def meet(self, publisher: Publisher) -> None:
-        """Come back when the publisher's messages get here."""
-        publisher.send(HELLO, retain="hello")
-        assert self.next() == HELLO
-        publisher.forget("hello")
-
-
-class Peer:
-    """This file as a second process; what it prints comes by line."""
-
-    def __init__(self, role: str, *arguments: object) -> None:
-        environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
-        command = [sys.executable, __file__, role, *map(str, arguments)]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
-
-    def line(self) -> str:
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        assert line, f"the process ended with {self.process.poll()}"
-        return line.strip()
-
-    def images(self, count: int) -> list[int]:
-        """The numbers of the next `count` images; lines about other messages are skipped."""
-        numbers: list[int] = []
-        while len(numbers) < count:
-            kind, subject = self.line().split()
-            numbers += [int(subject)] if kind == "image" else []
-        return numbers
-
-    def signal(self, number: signal.Signals) -> None:
-        self.process.send_signal(number)
-
-    def end(self) -> None:
-        assert self.process.stdout is not None
-        self.process.kill()
-        self.process.wait()
-        self.process.stdout.close()
-
-
-@pytest.fixture
-def start() -> Iterator[Callable[..., Peer]]:
-    """Start second processes that end with the test."""
-    peers: list[Peer] = []
-
-    def starter(role: str, *arguments: object) -> Peer:
-        peers.append(Peer(role, *arguments))
-        return peers[-1]
-
-    yield starter
-    for peer in peers:
-        peer.end()
 
 
 @pytest.fixture
 def publisher() -> Iterator[Publisher]:
     with Publisher() as publisher:
         yield publisher
-
-
-@pytest.fixture
-def pusher() -> Iterator[Pusher]:
-    with Pusher() as pusher:
-        yield pusher
-
-
-def wait_until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.005)
-
-
-def free_endpoint() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"tcp://127.0.0.1:{probe.getsockname()[1]}"
-
-
-def refill(pusher: Pusher, first: int, data: np.ndarray = FIELD) -> int:
-    """Send images from number `first` on until nobody takes them any more; returns the first number not sent."""
-    while pusher.send(image(first, data=data), 0.3):
-        first += 1
-    return first
-
-
-# ---- publisher and subscriber
 
 
 def test_every_kind_of_message_arrives_as_it_was_sent(publisher: Publisher) -> None:
@@ -291,10 +138,13 @@ def test_missed_header_is_asked_for(publisher: Publisher) -> None:
         assert [receiver.next(), receiver.next()] == [small(1, "new"), header("new")]
 
 
-def test_stopped_subscriber_holds_up_nobody_and_costs_no_more_than_the_budget(start: Callable[..., Peer]) -> None:
-    with Publisher(budget_bytes=8 * MB) as publisher, Receiver(publisher.endpoint) as receiver:
+def test_stopped_subscriber_holds_up_nobody_and_costs_no_more_than_the_budget() -> None:
+    with (
+        Publisher(budget_bytes=8 * MB) as publisher,
+        Receiver(publisher.endpoint) as receiver,
+        Peer("report", publisher.endpoint, "sub") as stopped,
+    ):
         publisher.send(header(), retain="header")
-        stopped = start("report", publisher.endpoint, "sub")
         assert stopped.line() == "header a"
         assert receiver.next() == header()
 
@@ -316,18 +166,17 @@ def test_stopped_subscriber_holds_up_nobody_and_costs_no_more_than_the_budget(st
             publisher.send(small(5000, "b"))
 
 
-def test_killed_publisher_is_rejoined_at_the_same_place(start: Callable[..., Peer]) -> None:
+def test_killed_publisher_is_rejoined_at_the_same_place() -> None:
     endpoint = free_endpoint()
     with Receiver(endpoint) as receiver:
         assert receiver.box.get(0) is None
         for series in ("a", "b", "c"):
-            peer = start("publish", endpoint, series)
-            while receiver.next() != header(series):
-                pass
-            assert receiver.subscriber.connected
-            first, second = receiver.images(2)
-            assert second > first >= 0
-            peer.signal(signal.SIGKILL)
+            with Peer("publish", endpoint, series):
+                while receiver.next() != header(series):
+                    pass
+                wait_until(lambda: receiver.subscriber.connected)
+                first, second = receiver.images(2)
+                assert second > first >= 0
             wait_until(lambda: not receiver.subscriber.connected)
             assert endpoint in receiver.subscriber.trouble
 
@@ -401,102 +250,6 @@ def test_subscriber_that_waits_for_room_can_be_closed(publisher: Publisher) -> N
         assert len(receiver.box) == 1
 
 
-# ---- pusher and subscriber of kind "pull"
-
-
-def test_pusher_waits_in_vain_without_a_receiver_and_then_delivers_what_is_retained_first(pusher: Pusher) -> None:
-    for key in ("header", "dark", "flat"):
-        assert not pusher.send(PREAMBLE[key], 0.0, retain=key)
-    assert not pusher.send(small(0), 0.05)
-    with Receiver(pusher.endpoint, "pull") as receiver:
-        assert pusher.send(small(1), PATIENCE_S)
-        assert [receiver.next() for _ in range(4)] == [header(), PREAMBLE["dark"], PREAMBLE["flat"], small(1)]
-    assert pusher.sent == 1
-
-
-def test_poll_delivers_what_is_retained_while_nothing_is_sent(pusher: Pusher) -> None:
-    pusher.send(header(), retain="header")
-    pusher.send(header("forgotten"), retain="other")
-    pusher.forget("other")
-    with Receiver(pusher.endpoint, "pull") as receiver:
-        got: Message | None = None
-        while got is None:
-            pusher.poll()
-            got = receiver.box.get(0.02)
-        assert got == header()
-
-
-def test_full_mailbox_holds_the_pusher_up_and_nothing_is_lost(pusher: Pusher) -> None:
-    with Receiver(pusher.endpoint, "pull", Mailbox(4 * MB, "lossless")) as receiver:
-        assert pusher.send(header(), PATIENCE_S, retain="header")
-        first = refill(pusher, 0)
-        assert first > 4
-        assert receiver.images(1) == [0]
-        last = refill(pusher, first)
-        assert receiver.images(last - 1) == list(range(1, last))
-        assert pusher.send(image(last), PATIENCE_S)  # and it goes on
-        assert receiver.images(1) == [last]
-
-
-def test_frame_larger_than_the_budget_goes_through() -> None:
-    with Pusher(budget_bytes=MB // 2) as pusher, Receiver(pusher.endpoint, "pull") as receiver:
-        for frame in range(20):
-            assert pusher.send(small(frame), PATIENCE_S)
-            assert pusher.send(image(frame), PATIENCE_S)
-        assert receiver.images(40) == [n for frame in range(20) for n in (frame, frame)]
-
-
-def test_stopped_receiver_holds_the_pusher_up_and_nothing_is_lost(pusher: Pusher, start: Callable[..., Peer]) -> None:
-    assert not pusher.send(header(), retain="header")
-    receiver = start("report", pusher.endpoint, "pull")
-    assert pusher.send(small(0), PATIENCE_S)
-    assert receiver.line() == "header a"
-    assert receiver.images(1) == [0]
-    receiver.signal(signal.SIGSTOP)
-    last = refill(pusher, 1)
-    receiver.signal(signal.SIGCONT)
-    assert receiver.images(last - 1) == list(range(1, last))
-    assert pusher.send(small(last), PATIENCE_S)
-    assert receiver.images(1) == [last]
-
-
-def test_every_new_receiver_after_a_kill_gets_header_dark_and_flat_first(
-    pusher: Pusher, start: Callable[..., Peer]
-) -> None:
-    stop = threading.Event()
-    sent = 0
-
-    def send_all() -> None:
-        nonlocal sent
-        for key in ("header", "dark", "flat"):
-            pusher.send(PREAMBLE[key], retain=key)
-        while not stop.is_set():
-            sent += pusher.send(small(sent), 0.1)
-
-    sender = threading.Thread(target=send_all)
-    sender.start()
-    try:
-        newest = -1
-        for _ in range(3):
-            receiver = start("report", pusher.endpoint, "pull")
-            lines = [receiver.line()]
-            while not lines[-1].startswith("image"):
-                lines.append(receiver.line())
-            assert lines[0] == "header a"
-            assert set(lines[:-1]) == {"header a", "dark a", "flat a"}
-            numbers = [int(lines[-1].split()[1]), *receiver.images(500)]
-            assert numbers == list(range(numbers[0], numbers[-1] + 1))
-            assert numbers[0] > newest  # what was under way to the one before is lost, not repeated
-            newest = numbers[-1]
-            receiver.signal(signal.SIGKILL)
-    finally:
-        stop.set()
-        sender.join()
-
-
-# ---- life and death of sockets
-
-
 @pytest.mark.parametrize("kind", [Publisher, Pusher])
 def test_endpoints(kind: type[Publisher] | type[Pusher]) -> None:
     with kind("tcp://127.0.0.1:0") as one:
@@ -529,27 +282,3 @@ def test_subscriber_closes_twice_and_refuses_other_kinds(publisher: Publisher) -
     assert not receiver.subscriber.connected
     with pytest.raises(ValueError, match=r"expected .* got 'dealer'"):
         Receiver(publisher.endpoint, "dealer")
-
-
-# ---- what the second processes do
-
-
-def report(endpoint: str, kind: str) -> None:
-    """Print a line for every message: its kind and its frame, or else its series."""
-    with Receiver(endpoint, kind, Mailbox(4 * MB, "lossless")) as receiver:
-        while True:
-            message: Any = receiver.next(3600)
-            print(message.htype, message.frame if isinstance(message, Image) else message.series)
-
-
-def publish(endpoint: str, series: str) -> None:
-    """Publish a header and then images, for ever."""
-    with Publisher(endpoint) as publisher:
-        publisher.send(header(series), retain="header")
-        for frame in range(10**9):
-            publisher.send(small(frame, series))
-            time.sleep(0.005)
-
-
-if __name__ == "__main__":
-    {"report": report, "publish": publish}[sys.argv[1]](*sys.argv[2:])
