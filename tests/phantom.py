@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tango_jit.geometry import ScanGeometry
+from tango_jit.geometry import ScanGeometry, rotate_about_z
 
 
 def turn(views: int, turns: float = 1.0, first_rad: float = 0.0) -> NDArray[np.float64]:
@@ -26,15 +27,16 @@ def pixels_mm(geometry: ScanGeometry, angle_rad: float) -> tuple[NDArray[np.floa
 
 
 def ball(
-    geometry: ScanGeometry, angles_rad: ArrayLike, center_mm: ArrayLike, radius_mm: float, mu_per_mm: float
+    geometry: ScanGeometry, angles_rad: ArrayLike, center_mm: Sequence[float], radius_mm: float, mu_per_mm: float
 ) -> NDArray[np.float32]:
     """Line integrals (views, rows, cols) through one ball: the attenuation times the length of the chord."""
-    angles = np.atleast_1d(np.asarray(angles_rad, np.float64))
-    views = np.empty((len(angles), geometry.rows, geometry.cols), np.float32)
-    for view, angle in zip(views, angles, strict=True):
-        points, ray = pixels_mm(geometry, angle)
-        to_centre = np.asarray(center_mm) - points
-        along = (to_centre * ray).sum(-1)
-        miss_squared = (to_centre**2).sum(-1) - along**2
+    points, ray = pixels_mm(geometry, 0.0)
+    before, far = (points * ray).sum(-1), (points**2).sum(-1)
+    # The scanner stands still and the ball turns the other way, which is the same.
+    centers = rotate_about_z([center_mm], -np.atleast_1d(np.asarray(angles_rad, np.float64)))[:, 0]
+    views = np.empty((len(centers), geometry.rows, geometry.cols), np.float32)
+    for view, center in zip(views, centers, strict=True):
+        along = ray @ center - before  # from the pixel to the point of the ray that is nearest to the centre
+        miss_squared = far - 2 * points @ center + center @ center - along**2
         view[:] = 2 * mu_per_mm * np.sqrt(np.maximum(radius_mm**2 - miss_squared, 0))
     return views

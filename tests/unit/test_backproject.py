@@ -250,7 +250,7 @@ def test_warm_up_compiles_all_there_is() -> None:
     compiled = len(cpu._backproject.signatures)
     for kind in ("cone", "fan"):
         cpu.backproject(*problem(kind, 0, 2, (8, 8)))
-    assert len(cpu._backproject.signatures) == compiled == 1
+    assert len(cpu._backproject.signatures) == compiled > 0
 
 
 def test_read_only_projections_are_welcome() -> None:

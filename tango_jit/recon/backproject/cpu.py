@@ -242,7 +242,7 @@ def backproject(
         slots[used].astype(np.int64),
         matrices[used],
         np.ascontiguousarray(weights[:, used]),
-        np.ascontiguousarray(poses),
+        poses.copy(),  # a read-only array would be another type, and compile everything again
         _even(shape[0]),
         _even(shape[1]),
         out,
