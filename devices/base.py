@@ -267,7 +267,7 @@ class Door(Device, metaclass=DoorMeta):
     def guarded(self, action: Callable[[], T], origin: str) -> T:
         """Run `action`; what it refuses becomes a DevFailed whose text says expected and got.
 
-        New attributes are there, and values that Tango cannot memorize are kept, before the client hears that it worked.
+        Before the client hears that it worked, new attributes are there and what Tango cannot memorize is kept.
         """
         before = self.service.values
         try:

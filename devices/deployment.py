@@ -75,15 +75,24 @@ def register(
     names = []
     for server in SERVERS:
         name = server.device(prefix, instance)
-        info = tango.DbDevInfo()
-        info.name, info._class, info.server = name, server.device_class, f"{server.script}/{instance}"
-        database.add_device(info)
+        add_device(database, name, server.device_class, f"{server.script}/{instance}")
         known = database.get_device_property(name, [*server.endpoints, *server.upstream])
         wanted = {p: f"tcp://{host}:{free_port(host)}" for p in server.endpoints}
         wanted |= {p: f"{prefix}/{member}/{instance}" for p, member in server.upstream.items()}
         database.put_device_property(name, {p: [v] for p, v in wanted.items() if not list(known[p])})
         names.append(name)
     return names
+
+
+def add_device(database: tango.Database, name: str, device_class: str, server: str) -> None:
+    """Add a device, unless it is there as it should be: adding it again would cut off a server that is running."""
+    with suppress(tango.DevFailed):  # not there yet
+        known = database.get_device_info(name)
+        if (known.class_name, known.ds_full_name) == (device_class, server):
+            return
+    info = tango.DbDevInfo()
+    info.name, info._class, info.server = name, device_class, server
+    database.add_device(info)
 
 
 class Deployment:

@@ -82,6 +82,7 @@ def demo(
                 console.print("[dim]No operator window is installed: read the devices with any Tango client.[/]")
             settings = {"recording": str(path), "frame_period_s": frame_period / 1e3, "loop": loop or recording is None}
             recorder = replay(deployment, host, settings, duration, ended)
+            console.print()
             if report:
                 write_report(report, recorder, settings | {"duration_s": duration})
                 console.print(f"report: {report}")
@@ -111,7 +112,7 @@ def replay(
                 if over or recorder.finished():
                     break
         detector.Stop()
-        recorder.sample()
+        recorder.settle()
     finally:
         recorder.close()
     return recorder

@@ -78,6 +78,14 @@ class Recorder:
                 self.rates[key].append(float(value))
         return self.values | {"trend": {"accuracy": self.trend()}}
 
+    def settle(self, patience_s: float = 5.0) -> None:
+        """Sample until the reconstructor has told of the end of the series, so that the last figures fit together."""
+        deadline = time.monotonic() + patience_s
+        while "ended" not in str(self.sample()["reconstructor"]["Status"]) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        time.sleep(0.5)  # the slices of the last update on their way through the denoiser
+        self.sample()
+
     def trend(self) -> str:
         """An arrow for the last ten values: accuracy falls while the network learns."""
         recent = [value for _, value in self.accuracy[-10:]]

@@ -38,7 +38,8 @@ def fast(system, recording):
 
 def stopped_client(*arguments: str) -> subprocess.Popen[str]:
     client = subprocess.Popen([sys.executable, "-c", CLIENT, *arguments], stdout=subprocess.PIPE, text=True)
-    assert client.stdout is not None and client.stdout.readline() == "ready\n"
+    assert client.stdout is not None
+    assert client.stdout.readline() == "ready\n"
     time.sleep(0.5)  # let it read or receive something first
     client.send_signal(signal.SIGSTOP)
     return client

@@ -73,7 +73,7 @@ def test_a_moved_slice_appears_within_one_update(running):
     assert running.reconstructor.slice_xy.mean() > 0.005
     with Events(running.denoiser, "frame_number_xy") as numbers:
         numbers.wait()
-        running.reconstructor.geometry_xy = place + [0, 0, 27, 0, 0, 0, 0, 0, 0]
+        running.reconstructor.geometry_xy = np.add(place, [0, 0, 27, 0, 0, 0, 0, 0, 0])
         wait_until(lambda: abs(running.reconstructor.slice_xy.mean()) < 0.003, what="the slice above the glass")
         numbers.wait()
     running.reconstructor.geometry_xy = place
