@@ -232,11 +232,13 @@ def test_a_detector_without_a_good_pixel_is_refused() -> None:
 )
 def test_saturated_and_invalid_pixels_are_bridged_in_their_frame(dtype: type, bad: float, ceiling: float) -> None:
     dark, flat = np.full((ROWS, COLS), 100.0), np.full((ROWS, COLS), 3000.0)
+    flat[2, 13] = 0  # a dead pixel beside them is no help
     frames = np.full((3, ROWS, COLS), 1000).astype(dtype)
-    frames[..., 12:] = 2000
+    frames[..., 14:] = 2000
     expected = -np.log((frames.astype(float) - 100) / 2900)
+    expected[:, 2, 13] = expected[:, 2, [12, 14]].mean(axis=1)
     frames[1, 2, 11:13] = bad
-    expected[1, 2, 11:13] = np.interp([1, 2], [0, 3], expected[1, 2, [10, 13]])
+    expected[1, 2, 11:14] = np.interp([1, 2, 3], [0, 4], expected[1, 2, [10, 14]])
     got = Preprocessor(SCAN, dark=dark, flat=flat, saturation_counts=ceiling)(frames)
     np.testing.assert_allclose(got, linear(expected), atol=1e-5)
 

@@ -159,13 +159,30 @@ def test_the_first_frames_may_come_in_any_order() -> None:
     assert got.frames.tolist() == list(range(VIEWS))
 
 
+def test_late_first_frames_count_for_the_span() -> None:
+    window = ProjectionWindow(CONE)
+    assert feed(window, [*range(5, 10), *range(5)])[5:] == ["late"] * 5
+    feed(window, range(10, VIEWS - 1))
+    assert window.fill < 1
+    feed(window, [VIEWS - 1])
+    assert window.fill == 1
+
+
+def test_stale_frames_among_good_ones_are_no_restart() -> None:
+    window = ProjectionWindow(CONE)
+    feed(window, range(2 * VIEWS))
+    for k in range(3 * MISFITS):
+        assert feed(window, [k, 2 * VIEWS + k]) == ["stale", "new"]
+
+
 def test_duplicates_and_stale_frames_change_nothing() -> None:
     window = ProjectionWindow(CONE)
     feed(window, range(2 * VIEWS))
     before = window.window()
     assert feed(window, [2 * VIEWS - 1, VIEWS + 3]) == ["duplicate"] * 2
     assert feed(window, [VIEWS - 1, 0]) == ["stale"] * 2
-    assert window.add(VIEWS + 5, 40 * STEP, np.zeros((1, 2), np.float32)) == "stale"  # another angle for that number
+    for angle in (40 * STEP, (VIEWS + 4.9) * STEP):  # another angle for a number that is there
+        assert window.add(VIEWS + 5, angle, np.zeros((1, 2), np.float32)) == "stale"
     assert window.window() is before
     assert feed(window, [2 * VIEWS]) == ["new"]
     assert window.window() is not before
