@@ -6,6 +6,7 @@ from pathlib import Path
 # Before torch and numba load: the test processes share few cores. Children inherit the caps.
 for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
     os.environ.setdefault(_variable, "2")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the servers do, see devices/__init__.py
 
 import pytest  # noqa: E402
 

@@ -1,0 +1,113 @@
+"""How well a denoiser learns live: a real scan through all four server processes.
+
+    python -m benchmarks.htc_live --seconds 60 --json benchmarks/results/htc_live.json
+
+HTC phantom `ta`, 720 views as 4 interleaved rotations of 180, played in a loop through simulated detector,
+reconstructor, trainer and denoiser with an embedded Tango database. Time counts from the first training step. PSNR of
+the slice on display as in `benchmarks.htc_learning`: in the disc, against the slice of all 720 views.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import tango
+
+from benchmarks.htc_learning import SLICE, HtcScan, machine
+from devices.deployment import Deployment
+from tests.events import wait_until
+from tests.real_scans import htc_stream
+
+
+def live(seconds: float, frame_period_s: float, preset: str) -> dict[str, Any]:
+    """One live run; returns the report."""
+    scan = HtcScan()
+    with tempfile.TemporaryDirectory(prefix="htc-live-") as folder:
+        recording = htc_stream(Path(folder))
+        deployment = Deployment(Path(folder) / "run")
+        try:
+            host = deployment.up()
+            devices = {m: tango.DeviceProxy(f"tango://{host}/{name}") for m, name in deployment.devices.items()}
+            prepare(devices, recording, frame_period_s, preset)
+            return follow(devices, scan, seconds) | {"settings": {"frame_period_s": frame_period_s, "preset": preset}}
+        finally:
+            deployment.down()
+
+
+def prepare(devices: dict[str, Any], recording: Path, frame_period_s: float, preset: str) -> None:
+    """Start the replay with one slice, where the reference is."""
+    for name, value in {"recording": str(recording), "frame_period_s": frame_period_s, "loop": True}.items():
+        devices["detector"].write_attribute(name, value)
+    if preset != "PRODUCT":
+        devices["trainer"].network = preset
+        devices["trainer"].ResetNetwork()
+    devices["reconstructor"].geometry_xy = SLICE.nine
+    devices["detector"].Start()
+    wait_until(lambda: devices["reconstructor"].fill == 1, 60, "a full window")
+    devices["reconstructor"].shape_xy = list(SLICE.shape)
+    wait_until(lambda: devices["trainer"].steps > 0, 60, "the first step")
+
+
+def follow(devices: dict[str, Any], scan: HtcScan, seconds: float) -> dict[str, Any]:
+    """Look at the slice on display every few seconds."""
+    started, curve = time.monotonic(), []
+    rates: dict[str, list[float]] = {"steps_per_s": [], "samples_per_s": []}
+    seen = -1
+    while (elapsed := time.monotonic() - started) < seconds:
+        time.sleep(min(3.0, seconds - elapsed))
+        names = ["denoised_xy", "raw_xy", "frame_number_xy", "accuracy", "latency_ms", "weights_version"]
+        denoised, raw, number, accuracy, latency, version = (
+            a.value for a in devices["denoiser"].read_attributes(names)
+        )
+        if number == seen or raw is None or raw.shape != SLICE.shape:
+            continue
+        seen = number
+        curve.append(
+            {
+                "t_s": round(time.monotonic() - started, 1),
+                "steps": devices["trainer"].steps,
+                "raw_db": round(scan.psnr_db(raw), 2),
+                "denoised_db": round(scan.psnr_db(denoised), 2),
+                "accuracy": None if accuracy is None else round(accuracy, 3),
+                "latency_ms": round(latency, 1),
+                "weights_version": version,
+            }
+        )
+        for name, values in rates.items():
+            values.append(devices["trainer"].read_attribute(name).value)
+        print(" ".join(f"{k} {v}" for k, v in curve[-1].items()), flush=True)
+    last = curve[-3:]
+    return {
+        "benchmark": "htc_live",
+        "machine": machine(),
+        "frames_sent": devices["detector"].frames_sent,
+        "frames_lost": devices["reconstructor"].frames_lost,
+        "frames_held_back": devices["detector"].frames_held_back,
+        "trainer_frames_lost": devices["trainer"].frames_lost,
+        "gain_db": round(statistics.median(p["denoised_db"] - p["raw_db"] for p in last), 2),
+        **{name: round(statistics.median(values), 1) for name, values in rates.items()},
+        "curve": curve,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=60.0, help="of training")
+    parser.add_argument("--frame-period", type=float, default=0.024, help="s")
+    parser.add_argument("--preset", default="PRODUCT")
+    parser.add_argument("--json", type=Path, help="where to write the report")
+    arguments = parser.parse_args()
+    report = live(arguments.seconds, arguments.frame_period, arguments.preset)
+    print({k: v for k, v in report.items() if k != "curve"})
+    if arguments.json:
+        arguments.json.write_text(json.dumps(report, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
