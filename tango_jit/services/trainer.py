@@ -28,12 +28,13 @@ from tango_jit.services.trainer_signals import SIGNALS
 from tango_jit.streams import FrameCount, Header, Image, Mailbox, Message, Publisher, SeriesEnd, Subscriber, View
 
 SILENCE_S = 2.0
+STEPS_A_ROUND = 4
 FIELDS = ("features", "depth", "frames", "frame_interval", "learning_rate", "batch_size", "patch_size", "buffer_size")
 SAMPLING = ("sampling", "region", "patch_size")
 
 
 class TrainerService(Service):
-    """Trains while frames arrive: a batch of new pairs, some steps, again; weights every `publish_every_s`."""
+    """Trains while frames arrive: new pairs, some steps, again; weights every `publish_every_s`."""
 
     SIGNALS = SIGNALS
 
@@ -83,7 +84,6 @@ class TrainerService(Service):
         self._count = FrameCount()
         self._received_at = 0.0
         self._ended = False
-        self._new_frames = False
         self._problem = ""
 
     # ---- commands (any thread): done by the worker between two rounds
@@ -215,7 +215,6 @@ class TrainerService(Service):
         if self._count.observe(image.frame) == "duplicate":
             return
         self._window.add(image.frame, image.angle_rad, image.data, image.pose)
-        self._new_frames = True
 
     def _ready(self) -> Window | None:
         """The window to train on: full, and fed within the last seconds (old pairs alone would teach their noise)."""
@@ -225,25 +224,23 @@ class TrainerService(Service):
         return self._window.window()
 
     def _round(self, window: Window) -> None:
-        """A batch of new pairs if there are new frames, then some steps."""
-        if self._new_frames:
-            self._new_frames = False
-            self._add_pairs(window)
+        """New pairs, then some steps on the buffer; the live path's frames wait meanwhile, a fraction of a second."""
+        self._add_pairs(window)
         if not self._trainer.ready:
             return
-        for _ in range(self.values["steps_per_batch"]):
+        for _ in range(STEPS_A_ROUND):
             self._trainer.step()
-            self._steps_rate.add(self.clock())
-        self._new_frames = True
+        self._steps_rate.add(self.clock(), STEPS_A_ROUND)
         if self.clock() - self._published_at >= self.values["publish_every_s"]:
             self._publish_weights()
 
     def _add_pairs(self, window: Window) -> None:
         assert self._engine is not None
         sampler = self._current_sampler()
-        size = sampler.patch_size
+        settings, size = self._trainer.settings, sampler.patch_size
+        wanted = round(STEPS_A_ROUND * settings.batch_size / self.values["reuse_wanted"])
         try:
-            poses = sampler.draw(self._trainer.settings.batch_size, self._slices, window.matrices)
+            poses = sampler.draw(max(wanted, 1), self._slices, window.matrices)
         except ValueError as error:  # no room in the region: the operator may widen it
             self._problem = str(error)
             self._stop.wait(0.5)

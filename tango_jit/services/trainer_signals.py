@@ -39,12 +39,13 @@ TRAINING = (
     ),
     field("buffer_size", "int", "Pairs kept: the newest ones.", minimum=1, maximum=100_000),
     setting(
-        "steps_per_batch",
-        "int",
-        "Steps between two batches of new pairs.",
-        minimum=1,
+        "reuse_wanted",
+        "float",
+        "How often a pair is to be drawn on average: decides how many new pairs are made between steps.",
+        minimum=0.25,
         maximum=100,
-        default=4,
+        default=1.0,
+        format="%5.2f",
         level="expert",
     ),
     setting(

@@ -1,0 +1,147 @@
+"""The trainer and the denoiser as an operator steers them, on the running system."""
+
+from __future__ import annotations
+
+import h5py
+import numpy as np
+import pytest
+import tango
+
+from tests.events import wait_until
+
+
+@pytest.fixture(scope="module")
+def running(system, recording):
+    system.replay(recording)
+    system.await_picture("denoiser")
+    wait_until(lambda: system.trainer.steps > 10, 60, "training")
+    return system
+
+
+def network(trainer) -> str:
+    return list(trainer.get_attribute_config("network").enum_labels)[trainer.read_attribute("network").value]
+
+
+def test_a_preset_of_another_shape_waits_for_reset(running):
+    trainer = running.trainer
+    assert network(trainer) == "PRODUCT"
+    trainer.network = "PAPER"
+    assert (trainer.patch_size, trainer.batch_size, trainer.learning_rate) == (20, 32, 1e-4)
+    wait_until(lambda: trainer.State() == tango.DevState.ALARM, what="the reminder")
+    assert "ResetNetwork" in trainer.Status()
+    assert trainer.parameters == 62931
+    trainer.ResetNetwork()
+    wait_until(lambda: trainer.State() == tango.DevState.RUNNING, what="training the new network")
+    wait_until(lambda: trainer.steps > 5, 60, "steps of the new network")
+    version = running.denoiser.weights_version
+    wait_until(lambda: running.denoiser.weights_version > version, 60, "its weights at the denoiser")
+    trainer.network = "PRODUCT"
+    trainer.ResetNetwork()
+    wait_until(lambda: trainer.steps > 5, 60, "steps of the first network again")
+
+
+def test_edited_settings_are_custom_and_survive_a_kill(running):
+    trainer = running.trainer
+    trainer.learning_rate = 5e-4
+    trainer.buffer_size = 200
+    trainer.region = [-15.0, -15.0, -10.0, 15.0, 15.0, 10.0]
+    assert network(trainer) == "CUSTOM"
+    running.kill("trainer")
+    running.restart("trainer")
+    assert network(trainer) == "CUSTOM"
+    assert (trainer.learning_rate, trainer.buffer_size) == (5e-4, 200)
+    np.testing.assert_array_equal(trainer.region, [-15, -15, -10, 15, 15, 10])
+    wait_until(lambda: trainer.steps > 0, 60, "training")
+    trainer.network = "PRODUCT"
+    assert trainer.buffer_size != 200
+
+
+def test_a_region_without_room_is_told_and_can_be_mended(running):
+    trainer = running.trainer
+    trainer.region = [0.0, 0.0, 0.0, 0.5, 0.5, 0.5]
+    wait_until(lambda: trainer.State() == tango.DevState.ALARM, what="the alarm")
+    assert "expected room" in trainer.Status()
+    with pytest.raises(tango.DevFailed, match="expected 6 numbers"):
+        trainer.region = [1.0, 2.0]
+    trainer.region = [-20.0, -20.0, -15.0, 20.0, 20.0, 15.0]
+    wait_until(lambda: trainer.State() == tango.DevState.RUNNING, what="training again")
+
+
+def test_more_than_one_slice_or_time_is_refused_in_words(running):
+    for name in ("depth", "frames"):
+        with pytest.raises(tango.DevFailed, match="expected 1"):
+            running.trainer.write_attribute(name, 3)
+        assert running.trainer.read_attribute(name).value == 1
+
+
+def test_pause_holds_training_alone(running):
+    trainer = running.trainer
+    trainer.Pause()
+    wait_until(lambda: trainer.State() == tango.DevState.STANDBY, what="the pause")
+    steps, received = trainer.steps, trainer.frames_received
+    wait_until(lambda: trainer.frames_received > received + 20, what="frames during the pause")
+    assert trainer.steps == steps
+    trainer.Start()
+    wait_until(lambda: trainer.steps > steps, 60, "training goes on")
+
+
+def test_save_load_and_rollback(running, tmp_path):
+    trainer = running.trainer
+    path = tmp_path / "network.safetensors"
+    trainer.Save(str(path))
+    assert path.stat().st_size > 4 * trainer.parameters
+    trainer.Load(str(path))
+    version = trainer.weights_version
+    wait_until(lambda: trainer.weights_version > version + 1, 60, "two versions after loading")
+    trainer.Rollback()
+    nonsense = tmp_path / "nonsense"
+    nonsense.write_bytes(b"no weights")
+    for command, argument, words in (
+        ("Load", str(nonsense), "expected a safetensors file"),
+        ("Load", str(tmp_path / "missing"), "No such file"),
+        ("Save", str(tmp_path / "no" / "folder" / "x"), "expected a folder"),
+    ):
+        with pytest.raises(tango.DevFailed, match=words):
+            trainer.command_inout(command, argument)
+    wait_until(lambda: trainer.State() == tango.DevState.RUNNING, what="training all the same")
+
+
+def test_freeze_rollback_enabled_and_snapshot(running, tmp_path):
+    denoiser = running.denoiser
+    wait_until(lambda: not denoiser.guard_active and denoiser.weights_version > 1, 90, "a network that helps")
+    denoiser.Freeze()
+    assert denoiser.frozen
+    version, number = denoiser.weights_version, denoiser.frame_number_xy
+    running.await_picture(beyond=number + 100)
+    assert denoiser.weights_version == version
+    denoiser.Rollback()
+    assert denoiser.weights_version < version
+    denoiser.frozen = False
+    wait_until(lambda: denoiser.weights_version > version, 60, "new weights")
+    denoiser.enabled = False
+    number = denoiser.frame_number_xy
+    running.await_picture(beyond=number)
+    raw, shown = denoiser.read_attributes(["raw_xy", "denoised_xy"])
+    np.testing.assert_array_equal(raw.value, shown.value)
+    denoiser.enabled = True
+    path = tmp_path / "moment.h5"
+    denoiser.Snapshot(str(path))
+    with h5py.File(path) as file:
+        assert set(file) == {"xy", "xz", "yz"}
+        assert file["xy/denoised"].shape == (1, 256, 256)
+        assert file["xy"].attrs["last_frame"] > 0
+    with pytest.raises(tango.DevFailed, match="expected a new file"):
+        denoiser.Snapshot(str(path))
+
+
+def test_any_order_of_starting_works(running):
+    """Everything downstream of the detector is started in the wrong order."""
+    members = ("denoiser", "trainer", "reconstructor")
+    for member in members:
+        running.kill(member)
+    for member in members:
+        running.restart(member)
+    running.await_picture("reconstructor")
+    running.await_picture("denoiser")
+    wait_until(lambda: running.denoiser.weights_version > 0, 90, "weights")
+    assert running.reconstructor.frames_lost == 0
