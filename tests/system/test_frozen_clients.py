@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -62,7 +63,8 @@ def test_a_stopped_client_does_not_stall_the_device(fast, member, image, reads):
             last = numbers.wait()
             for _ in range(15):
                 names = list(proxy.get_attribute_list())
-                assert not any(reading.has_failed for reading in proxy.read_attributes(names) if reading.name == image)
+                readings: Any = proxy.read_attributes(names)
+                assert not [r.name for r in readings if r.has_failed]
                 last = numbers.wait(lambda n, before=last: n != before, timeout_s=15)
     finally:
         end(client)

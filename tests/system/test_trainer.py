@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import h5py
 import numpy as np
 import pytest
@@ -126,6 +128,7 @@ def test_freeze_rollback_enabled_and_snapshot(running, tmp_path):
     denoiser.enabled = True
     path = tmp_path / "moment.h5"
     denoiser.Snapshot(str(path))
+    file: Any
     with h5py.File(path) as file:
         assert set(file) == {"xy", "xz", "yz"}
         assert file["xy/denoised"].shape == (1, 256, 256)
