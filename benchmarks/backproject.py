@@ -139,6 +139,7 @@ def main() -> None:
             "processor": get_host_cpu_name(),
             "cores": os.cpu_count(),
             "threads": numba.get_num_threads(),
+            "load_average": round(os.getloadavg()[0], 2),  # above its own threads: others were at work
             "numba": numba.__version__,
             "torch": torch.__version__,
         }
