@@ -1,0 +1,68 @@
+"""The capacity queue of training pairs: a ring in one tensor, made once, the oldest pair overwritten first."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+class PairBuffer:
+    """The newest `capacity` pairs of halves, (2, rows, cols) float32 each, on `device`."""
+
+    def __init__(self, capacity: int, shape: tuple[int, int], device: torch.device | str = "cpu") -> None:
+        if capacity < 1:
+            raise ValueError(f"capacity: expected at least 1 pair, got {capacity}")
+        self._ring = torch.zeros(capacity, 2, *shape, device=device)
+        self.clear()
+
+    @property
+    def capacity(self) -> int:
+        return len(self._ring)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(rows, cols) of a patch."""
+        return self._ring.shape[2], self._ring.shape[3]
+
+    def __len__(self) -> int:
+        """Number of pairs held."""
+        return min(self.seen, self.capacity)
+
+    @property
+    def fill(self) -> float:
+        """Part of the capacity in use, 0 to 1."""
+        return len(self) / self.capacity
+
+    def clear(self) -> None:
+        """Forget all pairs; the memory stays."""
+        self.seen = 0
+        """Pairs added since the buffer was empty."""
+
+    def add(self, pairs: Tensor) -> None:
+        """Take over pairs (n, 2, rows, cols) in order of age, the newest last; they are copied."""
+        if pairs.ndim != 4 or pairs.shape[1:] != self._ring.shape[1:]:
+            rows, cols = self.shape
+            raise ValueError(f"pairs: expected shape (n, 2, {rows}, {cols}), got {tuple(pairs.shape)}")
+        self.seen += len(pairs)
+        pairs = pairs[-self.capacity :]
+        at = (self.seen - len(pairs)) % self.capacity
+        head = min(len(pairs), self.capacity - at)
+        self._ring[at : at + head] = pairs[:head]
+        self._ring[: len(pairs) - head] = pairs[head:]
+
+    def draw(self, n: int, generator: torch.Generator) -> Tensor:
+        """`n` different pairs, uniformly at random: (n, 2, rows, cols), a copy. Raises ValueError for fewer."""
+        if not 1 <= n <= len(self):
+            raise ValueError(f"n: expected 1 to {len(self)} pairs, as many as the buffer holds, got {n}")
+        chosen = torch.randperm(len(self), generator=generator)[:n]
+        return self._ring[chosen.to(self._ring.device)]
+
+    def newest_last(self) -> Tensor:
+        """All pairs in order of age: (len, 2, rows, cols), a copy."""
+        return self._ring[: len(self)].roll(-(self.seen % self.capacity) if self.fill == 1 else 0, 0)
+
+    def resized(self, capacity: int) -> PairBuffer:
+        """A buffer of another capacity with the newest of these pairs."""
+        other = PairBuffer(capacity, self.shape, self._ring.device)
+        other.add(self.newest_last())
+        return other

@@ -1,0 +1,207 @@
+"""Where training patches lie: poses for the backprojector, drawn at random.
+
+A patch is a small square slice with the pixel pitch of a slice on display, because a network serves best at the zoom at
+which it was trained. Its pose (3, 3) is that of a slice: centre of the first pixel, step to the next column, step to
+the next row, in mm. A patch is good if all its pixels lie in the region and, in every view, on the detector. Both
+are convex, so its four corner pixels decide, and each condition is a half-space a x + b y + c z + d >= 0: one column
+(a, b, c, d) of an array (4, m).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from tango_jit.geometry import ScanGeometry, SliceGeometry
+from tango_jit.learn.unet import whole
+
+Array = NDArray[np.float64]
+Sampling = Literal["MIXED", "NEAR_SLICES", "UNIFORM"]
+SAMPLINGS: tuple[Sampling, ...] = get_args(Sampling)
+
+# What does not fit is drawn again: so many times, up to so many candidates at a time.
+ROUNDS, CANDIDATES = 50, 4096
+
+
+class PatchSampler:
+    """Draws poses of square patches for one scanner.
+
+    Parameters
+    ----------
+    patch_size : rows and columns in pixels.
+    sampling : UNIFORM: anywhere in the region, in any orientation. NEAR_SLICES: inside the slices on display, in their
+        planes, turned and mirrored at random. MIXED: either, with equal chances.
+    region_mm : the box that patches stay in, 6 numbers: x, y, z from, then x, y, z to. None or empty: wherever all
+        views see the patch.
+
+    A detector of one row sees one plane only: patches lie in it, turned and mirrored at random, and the z of the
+    region does not matter. The same seed and calls give the same poses. Raises ValueError in words.
+    """
+
+    def __init__(
+        self,
+        scan: ScanGeometry,
+        patch_size: int,
+        sampling: Sampling = "MIXED",
+        region_mm: ArrayLike | None = None,
+        seed: int = 0,
+    ) -> None:
+        if sampling not in SAMPLINGS:
+            raise ValueError(f"sampling: expected one of {', '.join(SAMPLINGS)}, got {sampling!r}")
+        self.scan, self.sampling, self.patch_size = scan, sampling, whole("patch_size", patch_size, 2, 4096)
+        self._random = np.random.default_rng(seed)
+        self._voxel_mm = scan.voxel_mm
+        self._low, self._high = _seen_box(scan)  # (3,) mm: where to look for centres
+        self._region = np.empty((4, 0))
+        if region_mm is not None and np.size(region_mm):
+            low, high = _box(region_mm)
+            if scan.rows == 1:
+                low[2], high[2] = self._low[2] - 1, self._low[2] + 1
+            self._region = np.concatenate([np.eye(3, 4), -np.eye(3, 4)]).T
+            self._region[3] = np.concatenate([-low, high])
+            self._low, self._high = np.maximum(low, self._low), np.minimum(high, self._high)
+            if (self._low > self._high).any():
+                raise ValueError(f"region: expected a box in mm that meets the field of view, got {region_mm}")
+
+    def draw(self, n: int, slices: Mapping[str, SliceGeometry], matrices: Array) -> Array:
+        """`n` poses (n, 3, 3) in mm.
+
+        `slices` are those on display; without any, patches lie anywhere, at the pitch of the detector at the axis.
+        `matrices` (views, 3, 4) are those of the window that the patches are to be reconstructed from. Raises
+        ValueError if a slice is too small for a patch, or there is hardly any room in the field of view.
+        """
+        placed = np.array([geometry.pose for geometry in slices.values()]).reshape(-1, 3, 3)
+        sizes = np.array([(geometry.cols, geometry.rows) for geometry in slices.values()]).reshape(-1, 2)
+        allowed = self._region, _on_detector(matrices, self.scan)
+        share = {"UNIFORM": 0.0, "MIXED": 0.5, "NEAR_SLICES": 1.0}[self.sampling] if slices else 0.0
+        if share:
+            self._refuse_small(slices)
+        near = int(self._random.binomial(n, share))
+        return np.concatenate(
+            [
+                self._until_they_fit(near, lambda count: self._in_slices(count, placed, sizes), allowed),
+                self._until_they_fit(n - near, lambda count: self._anywhere(count, placed), allowed),
+            ]
+        )
+
+    def _refuse_small(self, slices: Mapping[str, SliceGeometry]) -> None:
+        for name, geometry in slices.items():
+            if min(geometry.shape) < self.patch_size:
+                raise ValueError(
+                    f"slice {name}: expected room for a patch of {self.patch_size} x {self.patch_size} pixels, "
+                    f"got {geometry.rows} x {geometry.cols}"
+                )
+
+    def _until_they_fit(self, n: int, candidates: Callable[[int], Array], allowed: tuple[Array, ...]) -> Array:
+        """The first `n` candidates whose corner pixels lie in all half-spaces `allowed`, each (4, m)."""
+        poses, count = np.empty((0, 3, 3)), 2 * n
+        for _ in range(ROUNDS):
+            if len(poses) >= n:
+                return poses[:n]
+            drawn = candidates(count)
+            for spaces in allowed:
+                inside = (_corners(drawn, self.patch_size) @ spaces).min(axis=1, initial=np.inf) >= 0
+                drawn = drawn[inside.reshape(-1, 4).all(axis=1)]
+            poses = np.concatenate([poses, drawn])
+            # Where few fit, more are tried at a time.
+            count = min(2 * count, CANDIDATES) if len(drawn) < count / 4 else max(16, 2 * (n - len(poses)))
+        raise ValueError(
+            f"patches: expected room for {self.patch_size} x {self.patch_size} pixels in the region and the field of "
+            f"view, got {len(poses)} of {n} in {ROUNDS} rounds: take smaller patches or a larger region"
+        )
+
+    def _anywhere(self, n: int, placed: Array) -> Array:
+        """Poses anywhere in the box, with the pitch of one of the slices `placed` (k, 3, 3)."""
+        pitch = np.full((n, 2), self._voxel_mm)
+        if len(placed):
+            pitch = np.linalg.norm(placed[self._random.integers(len(placed), size=n), 1:], axis=2)
+        if self.scan.rows == 1:
+            axes = self._turned(np.broadcast_to(np.eye(2, 3), (n, 2, 3)))
+        else:
+            axes = _rotations(self._random.normal(size=(n, 4)))[:, :2]
+        center = self._low + self._random.random((n, 3)) * (self._high - self._low)
+        return _around(center, axes * pitch[:, :, None], self.patch_size)
+
+    def _in_slices(self, n: int, placed: Array, sizes: NDArray[np.int64]) -> Array:
+        """Up to `n` poses inside the slices `placed` (k, 3, 3) of `sizes` (k, 2) = (cols, rows)."""
+        which = self._random.integers(len(placed), size=n)
+        start, grid = placed[which, 0], placed[which, 1:]
+        steps = self._turned(_orthonormal(placed[:, 1:])[which]) * np.linalg.norm(grid, axis=2)[:, :, None]
+        # In pixels of the slice (column, row): how far the patch reaches from its centre, and what is left around.
+        reach = np.abs(steps @ np.linalg.pinv(placed[:, 1:])[which]).sum(axis=1) * (self.patch_size - 1) / 2
+        room = sizes[which] - 2 * reach
+        center = reach - 0.5 + self._random.random((n, 2)) * room
+        fits = (room >= 0).all(axis=1)  # when turned
+        return _around(start + (center[:, None] @ grid)[:, 0], steps, self.patch_size)[fits]
+
+    def _turned(self, axes: Array) -> Array:
+        """Orthonormal axes (n, 2, 3) turned in their plane by random angles, every other one mirrored."""
+        n = len(axes)
+        angle = self._random.uniform(0, 2 * math.pi, n)
+        c, s, mirror = np.cos(angle), np.sin(angle), self._random.choice((-1.0, 1.0), n)
+        return np.stack([np.stack([c, s], 1), mirror[:, None] * np.stack([-s, c], 1)], 1) @ axes
+
+
+def _around(center: Array, steps: Array, size: int) -> Array:
+    """Poses (n, 3, 3) of squares of `size` pixels around `center` (n, 3), with `steps` (n, 2, 3) between pixels."""
+    return np.concatenate([(center - (size - 1) / 2 * steps.sum(axis=1))[:, None], steps], axis=1)
+
+
+def _corners(poses: Array, size: int) -> Array:
+    """Centres of the four corner pixels of each pose, (4 n, 4) as (x, y, z, 1)."""
+    last = size - 1.0
+    at = np.array([(1, 0, 0), (1, last, 0), (1, 0, last), (1, last, last)])
+    corners = np.ones((len(poses), 4, 4))
+    corners[..., :3] = at @ poses
+    return corners.reshape(-1, 4)
+
+
+def _orthonormal(grid: Array) -> Array:
+    """Orthonormal axes (k, 2, 3) in the planes of (k, 2, 3): the first along the first."""
+    first = grid[:, 0] / np.linalg.norm(grid[:, 0], axis=1, keepdims=True)
+    second = grid[:, 1] - (grid[:, 1] * first).sum(axis=1, keepdims=True) * first
+    return np.stack([first, second / np.linalg.norm(second, axis=1, keepdims=True)], axis=1)
+
+
+def _rotations(quaternions: Array) -> Array:
+    """Rotation matrices (n, 3, 3) of (n, 4), of any length; normally distributed ones give all rotations equally."""
+    w, x, y, z = (quaternions / np.linalg.norm(quaternions, axis=1, keepdims=True)).T
+    rows = [
+        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+        [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+        [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+    ]
+    return np.array(rows).transpose(2, 0, 1)
+
+
+def _on_detector(matrices: Array, scan: ScanGeometry) -> Array:
+    """Half-spaces (4, m): w > 0, columns and rows (of a detector with rows) in [-0.5, N - 0.5], in all views.
+
+    Both sides of a pair together say w >= 0: (u + w/2) + ((N - 1/2) w - u) = N w.
+    """
+    pairs = [(matrices[:, 0], scan.cols), (matrices[:, 1], scan.rows)][: 1 if scan.rows == 1 else 2]
+    depth = matrices[:, 2]  # each (views, 4), for (x, y, z, 1)
+    return np.concatenate([side for u, n in pairs for side in (u + depth / 2, (n - 0.5) * depth - u)]).T
+
+
+def _seen_box(scan: ScanGeometry) -> tuple[Array, Array]:
+    """Lowest and highest corner (3,) in mm of a box around what all views can see."""
+    _, row, depth = scan.matrices(0.0)[0]
+    edges = np.array([0.0, 0.0] if scan.rows == 1 else [-0.5, scan.rows - 0.5])
+    z = np.sort((edges * depth[3] - row[3]) / (row[2] - edges * depth[2]))  # where the axis meets these rows
+    radius = scan.radius_mm
+    return np.array([-radius, -radius, z[0]]), np.array([radius, radius, z[1]])
+
+
+def _box(region_mm: ArrayLike) -> tuple[Array, Array]:
+    numbers = np.asarray(region_mm, np.float64)
+    if numbers.size != 6 or not np.isfinite(numbers).all():
+        raise ValueError(f"region: expected 6 numbers in mm (x, y, z from, then x, y, z to), got {region_mm}")
+    low, high = numbers.reshape(2, 3).copy()
+    if (low >= high).any():
+        raise ValueError(f"region: expected each end above its beginning, got {low.tolist()} to {high.tolist()}")
+    return low, high

@@ -1,0 +1,283 @@
+"""The trainer: pairs in, steps, weights out. No thread, no clock: who calls it decides when.
+
+`add` takes new pairs: each is scored once, before it can be trained on, then enters the buffer. `step` is one step of
+Adam on a random batch of the buffer. `weights` gives the next version: the averaged network with scale and figures.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections import deque
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tango_jit.learn import noise2inverse
+from tango_jit.learn.pair_buffer import PairBuffer
+from tango_jit.learn.precision import predict, prepared, uses_bfloat16
+from tango_jit.learn.settings import PRODUCT, TrainerSettings
+from tango_jit.learn.unet import NetworkConfig, UNet, build
+from tango_jit.learn.weights import Weights, from_checkpoint, pack, to_checkpoint, unpack
+
+SCORED_PAIRS = 512  # how many of the last scored pairs `patch_accuracy` looks back on
+SCORED_AT_ONCE = 64
+EMA_START = 10  # in the n-th step the average keeps at most n/(n + 10) of what it was, so it soon forgets the start
+
+
+class Trainer:
+    """Trains one network on the newest pairs of halves.
+
+    `seed` decides the first weights and all draws: the same seed and the same calls give the same weights (on one
+    machine, with one number of threads). `device` is "cpu" or "cuda". `keep` versions can be rolled back to.
+    """
+
+    def __init__(
+        self, settings: TrainerSettings = PRODUCT, *, seed: int = 0, device: str = "cpu", keep: int = 8
+    ) -> None:
+        self._settings, self._device = settings, torch.device(device)
+        self._buffer = self._empty_buffer()
+        self._kept: deque[Weights] = deque(maxlen=keep)
+        self.version = 0
+        """Number of the last version of the weights; counts on through resets, loads and rollbacks."""
+        self.generation = 0
+        """The generation of the pairs in the buffer."""
+        self.pairs_refused = 0
+        """Pairs that said nothing (equal halves, numbers that are not finite) since the start."""
+        self.reset_network(seed)
+
+    # ---- figures
+
+    @property
+    def settings(self) -> TrainerSettings:
+        return self._settings
+
+    @property
+    def scale(self) -> float | None:
+        """What pairs are divided by, in their unit (mm^-1); None until the first ones came."""
+        return self._scale
+
+    @property
+    def ready(self) -> bool:
+        """Does the buffer hold a batch?"""
+        return len(self._buffer) >= self._settings.batch_size
+
+    @property
+    def pairs(self) -> int:
+        """Pairs in the buffer."""
+        return len(self._buffer)
+
+    @property
+    def buffer_fill(self) -> float:
+        """Part of the buffer in use, 0 to 1."""
+        return self._buffer.fill
+
+    @property
+    def reuse(self) -> float:
+        """How often a pair was drawn on average, since the buffer was last empty. 0 before the first step."""
+        return self._drawn / self._buffer.seen if self._buffer.seen else 0.0
+
+    @property
+    def patch_accuracy(self) -> float | None:
+        """Mean of |A(u)-v|^2 / |u-v|^2 over the last scored pairs (1: no denoising, 0.5: perfect); None: none yet."""
+        return noise2inverse.accuracy(self._recent())
+
+    @property
+    def patch_ratio_of_means(self) -> float | None:
+        """The same as ratio of the two means."""
+        return noise2inverse.ratio_of_means(self._recent())
+
+    def _recent(self) -> noise2inverse.Errors:
+        return np.array(self._scored, np.float64).reshape(-1, 2)
+
+    # ---- the work
+
+    def add(self, pairs: NDArray[np.float32] | Tensor, generation: int = 0) -> NDArray[np.float64]:
+        """Score new pairs (n, 2, rows, cols) in mm^-1 once, then keep them for training.
+
+        Returns the |A(u)-v|^2 / |u-v|^2 (m,) of those that were scored, each in one direction drawn at random. Pairs of
+        equal halves or with numbers that are not finite are left out and counted. A higher `generation` empties
+        the buffer first (what came before no longer fits: another filter, dose or centre); pairs of a lower one
+        are too late and ignored. Raises ValueError for the wrong shape.
+        """
+        pairs = torch.as_tensor(pairs, dtype=torch.float32, device=self._device)
+        rows, cols = self._buffer.shape
+        if pairs.ndim != 4 or tuple(pairs.shape[1:]) != (2, rows, cols):
+            raise ValueError(f"pairs: expected shape (n, 2, {rows}, {cols}), got {tuple(pairs.shape)}")
+        if generation < self.generation:
+            return np.empty(0)
+        if generation > self.generation:
+            self.generation = generation
+            self._forget_pairs()
+        pairs = self._telling(pairs)
+        if self._scale is None:
+            return np.empty(0)
+        errors = self._score(pairs, self._scale)
+        self._scored.extend(map(tuple, errors))
+        self._buffer.add(pairs)
+        return errors[:, 0] / errors[:, 1]
+
+    def _telling(self, pairs: Tensor) -> Tensor:
+        """The pairs that say something; the first of them decide the scale."""
+        good = noise2inverse.distinct(pairs, self._settings.halo)
+        if self._scale is None and good.any():
+            scale = noise2inverse.robust_scale(pairs[good])
+            if scale > 0:
+                self._scale = scale
+            else:
+                good[:] = False
+        self.pairs_refused += int((~good).sum())
+        return pairs[good]
+
+    def _score(self, pairs: Tensor, scale: float) -> noise2inverse.Errors:
+        """Errors (n, 2) of the averaged network, in units of the scale."""
+        parts = [np.empty((0, 2))]
+        with torch.inference_mode():
+            for chunk in pairs.split(SCORED_AT_ONCE):
+                u, v = noise2inverse.draw_directions(chunk / scale, self._generator)
+                parts.append(noise2inverse.errors(predict(self._average, u, self._bfloat16), u, v, self._settings.halo))
+        return np.concatenate(parts)
+
+    def step(self) -> float:
+        """One step on one batch; returns its loss (mean squared error in units of the scale).
+
+        If loss or gradient are not finite, the step is not taken, `steps_rejected` counts it and the loss is
+        returned as it is. Raises RuntimeError while the buffer holds less than a batch (see `ready`).
+        """
+        if not self.ready or self._scale is None:
+            raise RuntimeError(f"step: expected {self._settings.batch_size} pairs in the buffer, got {self.pairs}")
+        batch = self._buffer.draw(self._settings.batch_size, self._generator) / self._scale
+        self._drawn += len(batch)
+        u, v = noise2inverse.draw_directions(batch, self._generator)
+        self._optimizer.zero_grad(set_to_none=True)
+        loss = noise2inverse.loss(predict(self._network, u, self._bfloat16), v, self._settings.halo)
+        loss.backward()
+        norm = torch.nn.utils.get_total_norm([p.grad for p in self._network.parameters() if p.grad is not None])
+        if not bool(torch.isfinite(loss + norm)):
+            self.steps_rejected += 1
+            return float(loss.detach())
+        self._optimizer.step()
+        self.steps += 1
+        self.loss = float(loss.detach())
+        self._follow()
+        return self.loss
+
+    def _follow(self) -> None:
+        """Move the averaged weights towards those of the last step."""
+        self._since_start += 1
+        keep = min(self._settings.ema, self._since_start / (self._since_start + EMA_START))
+        with torch.no_grad():
+            for average, new in zip(self._average.parameters(), self._network.parameters(), strict=True):
+                average.lerp_(new, 1 - keep)
+
+    # ---- versions
+
+    def weights(self) -> Weights:
+        """The next version: averaged weights, scale, `patch_accuracy`. Raises RuntimeError before the first pairs."""
+        if self._scale is None:
+            raise RuntimeError("weights: expected a scale, got no pairs yet to take it from")
+        self.version += 1
+        weights = pack(
+            self._average,
+            version=self.version,
+            scale=self._scale,
+            patch_accuracy=self.patch_accuracy,
+            generation=self.generation,
+        )
+        self._kept.append(weights)
+        return weights
+
+    def save(self) -> bytes:
+        """A checkpoint (safetensors) of a new version."""
+        return to_checkpoint(self.weights())
+
+    def load(self, source: Weights | bytes) -> None:
+        """Go on from weights or a checkpoint: its network, tensors and scale; the buffer and all settings stay.
+
+        Training starts from the averaged weights with fresh moments. Raises ValueError, and changes nothing, for
+        what is no network of this kind.
+        """
+        weights = from_checkpoint(source) if isinstance(source, bytes) else source
+        network = unpack(weights)
+        self._settings = self._settings.edited(network=network.config)
+        self._start(network, weights.scale)
+
+    def rollback(self) -> int:
+        """Return to the best (by `patch_accuracy`) of the kept versions before the last; returns its number.
+
+        That version and the later ones are given up, so that the next rollback goes further back; what is
+        published next has a new number. Raises RuntimeError if there is none.
+        """
+        earlier = list(self._kept)[:-1]
+        if not earlier:
+            raise RuntimeError("rollback: expected an earlier version of the weights, got none since the last reset")
+        best = min(earlier, key=lambda w: math.inf if w.patch_accuracy is None else w.patch_accuracy)
+        self._start(unpack(best), best.scale)
+        while self._kept and self._kept[-1].version >= best.version:
+            self._kept.pop()
+        return best.version
+
+    def reset_network(self, seed: int = 0, network: NetworkConfig | None = None) -> None:
+        """Start anew with untrained weights, of another shape if `network` is given. The pairs stay.
+
+        The scale is taken anew, from the buffer if it holds pairs.
+        """
+        if network is not None:
+            self._settings = self._settings.edited(network=network)
+        self._generator = torch.Generator().manual_seed(seed)
+        pairs = self._buffer.newest_last()
+        self._start(build(self._settings.network, seed), noise2inverse.robust_scale(pairs) if len(pairs) else None)
+        self._kept.clear()
+
+    def configure(self, settings: TrainerSettings) -> None:
+        """Change settings while training. A new size of patch or buffer keeps the newest pairs that still fit in.
+
+        Raises ValueError, and changes nothing, if the network has another shape: that needs `reset_network`.
+        """
+        old, new = self._settings.network, settings.network
+        if new.shape != old.shape:
+            raise ValueError(
+                f"network: expected the present shape (form {old.form}, {old.features} features), got form {new.form}, "
+                f"{new.features} features: another shape needs a reset of the network"
+            )
+        cleared = settings.patch_size != self._settings.patch_size
+        self._settings = settings
+        if cleared:
+            self._buffer = self._empty_buffer()
+            self._forget_pairs()
+        elif settings.buffer_size != self._buffer.capacity:
+            self._buffer = self._buffer.resized(settings.buffer_size)
+            self._drawn = 0
+        self._bfloat16 = uses_bfloat16(settings.precision, settings.network, self._device)
+        for group in self._optimizer.param_groups:
+            group["lr"] = settings.learning_rate
+
+    # ---- parts
+
+    def _start(self, network: UNet, scale: float | None) -> None:
+        """Train this network from now on."""
+        self._scale = scale
+        self._network = prepared(network, self._device)
+        self._average = copy.deepcopy(self._network).requires_grad_(False)
+        self._optimizer = torch.optim.Adam(self._network.parameters(), self._settings.learning_rate, fused=True)
+        self._bfloat16 = uses_bfloat16(self._settings.precision, self._settings.network, self._device)
+        self._since_start = 0
+        self.steps = 0
+        """Steps since the network was reset, loaded or rolled back."""
+        self.steps_rejected = 0
+        """Steps not taken because they were not finite, since the same moment."""
+        self.loss = math.nan
+        """Loss of the last step that was taken; NaN before."""
+        self._scored: deque[tuple[float, ...]] = deque(maxlen=SCORED_PAIRS)
+        self._drawn = 0
+
+    def _empty_buffer(self) -> PairBuffer:
+        size = self._settings.patch_size
+        return PairBuffer(self._settings.buffer_size, (size, size), self._device)
+
+    def _forget_pairs(self) -> None:
+        self._buffer.clear()
+        self._scored.clear()
+        self._drawn = 0

@@ -1,0 +1,361 @@
+"""The denoiser: whole versions only, bad weights refused, worse slices withheld."""
+
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load, save
+from torch import Tensor, nn
+
+from tango_jit.learn import PRODUCT, Denoiser, NetworkConfig, Trainer, build, denoiser
+from tango_jit.learn.unet import UNet
+from tango_jit.learn.weights import Weights, pack
+
+Image = NDArray[np.float32]
+MU = 0.03  # mm^-1
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def halves(shape: tuple[int, int] = (60, 70), seed: int = 0) -> tuple[Image, Image, Image]:
+    """Even and odd half of a disc of 0.03 mm^-1, and the truth."""
+    random = np.random.default_rng(seed)
+    row, col = np.mgrid[: shape[0], : shape[1]]
+    truth = MU * ((row - shape[0] / 2) ** 2 + (col - shape[1] / 2) ** 2 < (min(shape) / 3) ** 2).astype(np.float32)
+    even, odd = (truth + 0.3 * MU * random.normal(size=(2, *shape))).astype(np.float32)
+    return even, odd, truth
+
+
+@pytest.fixture(scope="module")
+def weights() -> Weights:
+    """Of a network that was trained on such discs."""
+    torch.set_num_threads(1)
+    trainer = Trainer(replace(PRODUCT, patch_size=32, batch_size=8, precision="float32"))
+    corners = np.random.default_rng(1).integers(0, (28, 38), (256, 2))
+    images = [np.stack(halves(seed=n)[:2])[:, r : r + 32, c : c + 32] for n, (r, c) in enumerate(corners)]
+    trainer.add(np.stack(images))
+    for _ in range(150):
+        trainer.step()
+    return trainer.weights()
+
+
+def network_of(weights: Weights) -> UNet:
+    network = build(NetworkConfig.from_dict(weights.network))
+    network.load_state_dict(load(bytes(weights.tensors)))
+    return network
+
+
+def stronger(weights: Weights, factor: float, version: int = 2) -> Weights:
+    """The same network with its correction multiplied."""
+    network = network_of(weights)
+    with torch.no_grad():
+        network.top.last.weight *= factor
+    return pack(network, version=version, scale=weights.scale, patch_accuracy=None, generation=0)
+
+
+def constant(value: int) -> Weights:
+    """A network whose first weight is `value` and which changes nothing."""
+    network = build(NetworkConfig())
+    for parameter in network.parameters():
+        nn.init.zeros_(parameter)
+    nn.init.constant_(network.top.first.weight, float(value))
+    return pack(network, version=value, scale=1.0, patch_accuracy=None, generation=0)
+
+
+def rms(image: Image) -> float:
+    return float(np.sqrt(np.mean(np.square(image, dtype=np.float64))))
+
+
+def test_without_weights_slices_pass():
+    even, odd, _ = halves()
+    result = Denoiser()(even, odd)
+    np.testing.assert_array_equal(result.image, (even + odd) / 2)
+    np.testing.assert_array_equal(result.raw, result.image)
+    assert (result.accuracy, result.guarded, result.weights_version) == (None, False, 0)
+    assert Denoiser().weights is None
+
+
+def test_denoises_in_the_unit_of_the_slice(weights):
+    even, odd, truth = halves(seed=500)
+    denoise = Denoiser()
+    assert denoise.load(weights)
+    result = denoise(even, odd)
+    assert result.image.dtype == result.raw.dtype == np.float32
+    assert result.image.shape == (60, 70)
+    assert rms(result.image - truth) < 0.6 * rms(result.raw - truth)
+    assert result.accuracy is not None
+    assert 0.5 < result.accuracy < 0.7
+    assert result.weights_version == 1
+    assert not result.guarded
+
+
+def test_halves_are_denoised_apart_and_scored_against_each_other(weights):
+    even, odd, _ = halves(seed=501)
+    denoise = Denoiser(precision="float32")
+    denoise.load(weights)
+    with torch.no_grad():
+        stack = torch.from_numpy(np.stack([even, odd]))[:, None] / weights.scale
+        a, b = (network_of(weights)(stack)[:, 0] * weights.scale).numpy()
+    result = denoise(even, odd)
+    np.testing.assert_allclose(result.image, (a + b) / 2, atol=1e-4 * MU)
+    noise = np.sum((even - odd) ** 2)
+    expected = (np.sum((a - odd) ** 2) / noise + np.sum((b - even) ** 2) / noise) / 2
+    assert result.accuracy == pytest.approx(expected, rel=1e-4)
+    assert result.errors.shape == (2, 2)
+    assert result.errors[:, 0].sum() / result.errors[:, 1].sum() == pytest.approx(expected, rel=1e-4)
+
+
+def test_full_mode_denoises_the_whole(weights):
+    even, odd, _ = halves(seed=502)
+    denoise = Denoiser(precision="float32")
+    denoise.load(weights)
+    full = np.stack([even, odd]).mean(axis=0)
+    with torch.no_grad():
+        expected = network_of(weights)(torch.from_numpy(full)[None, None] / weights.scale)[0, 0] * weights.scale
+    for given in (None, full):
+        result = denoise(even, odd, given, mode="full")
+        np.testing.assert_allclose(result.image, expected.numpy(), atol=1e-4 * MU)
+        assert result.accuracy == denoise(even, odd).accuracy
+
+
+def test_raw_is_the_whole_where_it_has_weights_of_its_own(weights):
+    even, odd, truth = halves()
+    denoise = Denoiser()
+    np.testing.assert_array_equal(denoise(even, odd, truth).raw, truth)
+    denoise.load(weights)
+    np.testing.assert_array_equal(denoise(even, odd, truth).raw, truth)
+
+
+def test_identity_scores_1_and_is_guarded():
+    even, odd, _ = halves()
+    denoise = Denoiser()
+    denoise.load(constant(1))
+    result = denoise(even, odd)
+    assert result.accuracy == 1.0
+    assert result.guarded
+    np.testing.assert_array_equal(result.image, result.raw)
+
+
+def test_halves_without_an_accuracy(weights):
+    even, odd, _ = halves()
+    denoise = Denoiser()
+    denoise.load(weights)
+    assert denoise(even, odd, complete=False).accuracy is None
+    assert denoise(even, even).accuracy is None
+    assert denoise(np.zeros_like(even), np.zeros_like(even)).accuracy is None
+
+
+def test_guard_shows_the_raw_slice_while_the_network_is_worse(weights):
+    even, odd, _ = halves(seed=503)
+    denoise = Denoiser()
+    denoise.load(stronger(weights, -2.0))
+    result = denoise(even, odd)
+    assert result.accuracy is not None
+    assert result.accuracy > 1
+    assert result.guarded
+    np.testing.assert_array_equal(result.image, result.raw)
+    denoise.guard = False
+    shown = denoise(even, odd)
+    assert not shown.guarded
+    assert rms(shown.image - shown.raw) > 0
+    denoise.guard = True
+    assert denoise(even, odd, complete=False).guarded  # no accuracy: the last verdict stands
+    denoise.load(replace(weights, version=3))
+    assert not denoise(even, odd).guarded
+
+
+def test_guard_has_hysteresis_for_each_slice(weights):
+    even, odd, _ = halves(seed=504)
+    low, high = 0.0, 1.0  # how much of the correction gives an accuracy between both thresholds
+    for _ in range(30):
+        factor = (low + high) / 2
+        denoise = Denoiser(precision="float32", guard=False)
+        denoise.load(stronger(weights, factor))
+        accuracy = denoise(even, odd).accuracy or 0
+        low, high = (factor, high) if accuracy > 0.735 else (low, factor)
+    between = stronger(weights, low, version=3)
+    denoise = Denoiser(precision="float32")
+    denoise.load(between)
+    accuracy = denoise(even, odd, name="xy").accuracy
+    assert accuracy is not None
+    assert 0.73 < accuracy < 0.74
+    assert not denoise(even, odd, name="xy").guarded
+    denoise.load(stronger(weights, -1.0))
+    assert denoise(even, odd, name="xy").guarded
+    denoise.load(between)
+    assert denoise(even, odd, name="xy").guarded  # not yet good enough again
+    assert not denoise(even, odd, name="yz").guarded  # which was never worse
+    denoise.load(weights)
+    assert not denoise(even, odd, name="xy").guarded
+
+
+def test_slices_that_are_not_finite_are_never_denoised_into_more(weights):
+    even, odd, _ = halves()
+    even[3, 4] = np.nan
+    denoise = Denoiser()
+    denoise.load(weights)
+    result = denoise(even, odd)
+    assert result.guarded
+    assert np.isnan(result.image).sum() == 1
+    assert not denoise(*halves()[:2]).guarded
+
+
+def test_the_same_weights_again_change_nothing(weights):
+    denoise = Denoiser()
+    assert denoise.load(weights)
+    assert not denoise.load(replace(weights))
+    with pytest.raises(RuntimeError, match="rollback: expected weights used before these, got none"):
+        denoise.rollback()
+    assert denoise.load(stronger(weights, 0.5, version=1))  # a trainer that was restarted counts from 1 again
+
+
+def changed(weights: Weights, name: str, tensor: Tensor | None) -> Weights:
+    tensors = {n: t for n, t in load(bytes(weights.tensors)).items() if n != name or tensor is not None}
+    if tensor is not None:
+        tensors[name] = tensor
+    return replace(weights, tensors=save(tensors))
+
+
+LAST = "top.last.weight"
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor", "words"),
+    [
+        (LAST, torch.full((1, 8, 3, 3), torch.nan), "top.last.weight: expected finite numbers, got 72 that are not"),
+        (LAST, torch.zeros(1, 8, 3, 5), r"top.last.weight: expected shape \(1, 8, 3, 3\) of torch.float32, got \(1, 8"),
+        (LAST, torch.zeros(1, 8, 3, 3, dtype=torch.float64), "of torch.float32, got .* of torch.float64"),
+        (LAST, None, "expected the 18 tensors of a network of form residual, got 17; missing: top.last.weight"),
+        ("extra", torch.zeros(1), "unknown: extra"),
+    ],
+)
+def test_bad_weights_are_refused_and_the_good_ones_stay(weights, name, tensor, words):
+    even, odd, _ = halves()
+    denoise = Denoiser()
+    denoise.load(weights)
+    before = denoise(even, odd)
+    with pytest.raises(ValueError, match=words):
+        denoise.load(changed(weights, name, tensor))
+    after = denoise(even, odd)
+    np.testing.assert_array_equal(after.image, before.image)
+    assert after.weights_version == 1
+
+
+def test_other_bytes_and_networks_are_refused(weights):
+    denoise = Denoiser()
+    with pytest.raises(ValueError, match="weights: expected a safetensors file, got 7 bytes"):
+        denoise.load(replace(weights, tensors=b"nothing"))
+    with pytest.raises(ValueError, match=r"of a network of form residual, got 1; missing: .*; unknown: x"):
+        denoise.load(replace(weights, tensors=save({"x": torch.zeros(1)})))
+    with pytest.raises(ValueError, match="depth: expected 1"):
+        denoise.load(replace(weights, network={**weights.network, "depth": 3}))
+    with pytest.raises(ValueError, match="expected shape"):
+        denoise.load(replace(weights, network={**weights.network, "features": 16}))
+    assert denoise.weights is None
+
+
+def test_no_slice_sees_parts_of_two_versions():
+    """Versions follow each other as fast as they can: each slice is that of exactly the version it names."""
+    even, odd, _ = halves((16, 16))
+    versions = [constant(n) for n in range(1, 9)]
+    for n, version in enumerate(versions, 1):  # the output of version n is (1 + n) times its input
+        network = network_of(version)
+        with torch.no_grad():
+            for parameter in network.parameters():
+                parameter.zero_()
+            for layer in (network.top.first, network.top.second, network.top.third, network.top.last):
+                layer.weight[0, 0, 1, 1] = 1.0
+            network.top.last.weight[0, 0, 1, 1] = float(n)
+        versions[n - 1] = pack(network, version=n, scale=1.0, patch_accuracy=None, generation=0)
+    denoise = Denoiser(precision="float32", guard=False)
+    denoise.load(versions[0])
+    stop = threading.Event()
+
+    def swap() -> None:
+        while not stop.is_set():
+            for version in versions:
+                denoise.load(version)
+
+    thread = threading.Thread(target=swap)
+    thread.start()
+    try:
+        even, odd = np.abs(even), np.abs(odd)
+        seen = set()
+        for _ in range(300):
+            result = denoise(even, odd)
+            seen.add(result.weights_version)
+            np.testing.assert_allclose(result.image, (1 + result.weights_version) * result.raw, rtol=1e-4)
+    finally:
+        stop.set()
+        thread.join()
+    assert len(seen) > 1
+
+
+def test_frozen_keeps_the_weights_until_thawed(weights):
+    denoise = Denoiser()
+    denoise.load(weights)
+    denoise.freeze()
+    assert denoise.frozen
+    for version in (2, 3):
+        assert not denoise.load(stronger(weights, 0.5, version))
+    assert denoise.weights == weights
+    denoise.freeze(False)
+    assert denoise.weights is not None
+    assert denoise.weights.version == 3
+
+
+def test_rollback_returns_to_the_weights_before_and_freezes(weights):
+    denoise = Denoiser(keep=2)
+    for version in range(1, 6):
+        denoise.load(stronger(weights, 0.5, version))
+    assert [denoise.rollback(), denoise.rollback()] == [4, 3]
+    assert denoise.frozen
+    with pytest.raises(RuntimeError, match="rollback: expected weights used before these"):
+        denoise.rollback()
+    assert not denoise.load(stronger(weights, 0.5, 6))
+    assert denoise(*halves()[:2]).weights_version == 3
+    denoise.freeze(False)
+    assert denoise(*halves()[:2]).weights_version == 6
+
+
+@pytest.mark.parametrize("form", ["residual", "paper", "released"])
+def test_large_slices_pass_in_bands_without_seams(monkeypatch, form):
+    even, odd, _ = halves((701, 66))
+    denoise = Denoiser(precision="float32", guard=False)
+    denoise.load(pack(build(NetworkConfig(form=form)), version=1, scale=MU, patch_accuracy=None, generation=0))
+    whole = denoise(even, odd).image
+    monkeypatch.setattr(denoiser, "BAND_PIXELS", 256 * 66)
+    np.testing.assert_allclose(denoise(even, odd).image, whole, atol=1e-5 * MU)
+
+
+def test_bfloat16_is_exact_to_1_percent_of_the_noise_removed(weights):
+    even, odd, _ = halves((128, 128), seed=505)
+    images = []
+    for precision in ("float32", "bfloat16"):
+        denoise = Denoiser(precision=precision)
+        denoise.load(weights)
+        images.append(denoise(even, odd))
+    removed = images[0].image - images[0].raw
+    assert rms(images[1].image - images[0].image) < 0.01 * rms(removed)
+    assert images[1].accuracy == pytest.approx(images[0].accuracy, abs=1e-3)
+
+
+def test_wrong_calls_are_refused(weights):
+    even, odd, _ = halves()
+    denoise = Denoiser()
+    with pytest.raises(ValueError, match=r"slice: expected halves .* of one shape"):
+        denoise(even, odd[1:])
+    with pytest.raises(ValueError, match="slice: expected halves"):
+        denoise(even, odd, even[:, 1:])
+    with pytest.raises(ValueError, match="mode: expected one of halves, full, got 'both'"):
+        denoise(even, odd, mode="both")  # pyright: ignore[reportArgumentType]

@@ -1,0 +1,182 @@
+"""The U-Net family: wiring, size, cost, receptive field."""
+
+import re
+from itertools import product
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import conv3d, conv_transpose3d
+
+from tango_jit.learn import unet
+from tango_jit.learn.unet import FORMS, Level, NetworkConfig, build
+
+CONFIGS = [NetworkConfig(features=f, form=form) for form, f in product(FORMS, (8, 16, 32))]
+
+
+def scene(n: int = 2, size: int = 40) -> Tensor:
+    """A bright square with noise: (n, 1, size, size)."""
+    images = torch.rand(n, 1, size, size, generator=torch.Generator().manual_seed(1))
+    images[..., size // 4 : size // 2, size // 4 :] += 3
+    return images
+
+
+def layers(config: NetworkConfig, size: int = 48) -> list[tuple[int, float]]:
+    """(weights, multiplications per pixel of the image) of each convolution, in the order in which they run."""
+    network, found = build(config), []
+
+    def note(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        assert isinstance(module, nn.Conv2d | nn.ConvTranspose2d)
+        # Each output pixel of a convolution, each input pixel of a transposed one, meets all taps.
+        pixels = (inputs[0] if isinstance(module, nn.ConvTranspose2d) else output)[0, 0].numel()
+        found.append((module.weight.numel(), pixels * module.weight.numel() / size**2))
+
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            module.register_forward_hook(note)
+    network(torch.rand(1, 1, size, size))
+    return found
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=str)
+def test_size_and_cost_are_as_declared(config):
+    table = layers(config)
+    mixing = {"residual": 0, "paper": 3, "released": 1}[config.form]
+    assert sum(weights for weights, _ in table) + mixing == config.parameters
+    assert sum(p.numel() for p in build(config).parameters()) == config.parameters
+    assert sum(macs for _, macs in table) == config.macs_per_pixel
+
+
+def test_table_of_the_docstring_is_true():
+    text = unet.__doc__ or ""
+    rows = re.findall(r"^ +\d? +(?:first|second|down|up|third|last) .* ([\d,]+) +([\d,]+)$", text, re.MULTILINE)
+    table = [(int(weights.replace(",", "")), float(macs.replace(",", ""))) for weights, macs in rows]
+    assert table == layers(NetworkConfig())
+    for config in (NetworkConfig(), NetworkConfig(form="released")):
+        assert f"{config.macs_per_pixel:,.0f}" in text
+        assert f"{config.parameters - (config.form == 'released'):,}" in text
+        assert f"{config.receptive_field} x {config.receptive_field}" in text
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("config", CONFIGS[::3] + CONFIGS[1:2], ids=str)
+def test_every_parameter_gets_a_gradient(config, seed):
+    network = build(config, seed)
+    (network(scene()) - scene().flip(0)).square().mean().backward()
+    for name, parameter in network.named_parameters():
+        assert parameter.grad is not None, name
+        assert torch.isfinite(parameter.grad).all(), name
+        assert parameter.grad.abs().sum() > 0, name
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_receptive_field_is_as_declared(form):
+    network = build(NetworkConfig(form=form))
+    for parameter in network.parameters():  # positive weights: no ReLU hides a path, nothing cancels
+        nn.init.constant_(parameter, 0.0 if parameter.ndim == 0 else 0.1)
+    widths = set()
+    for at in range(60, 64):  # every place in the grid of the lowest level
+        image = torch.ones(1, 1, 124, 124, requires_grad=True)
+        network(image)[0, 0, at, at].backward()
+        assert image.grad is not None
+        seen = image.grad[0, 0] != 0
+        widths |= {int(seen.any(0).sum()), int(seen.any(1).sum())}
+    assert max(widths) == network.config.receptive_field
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("shape", [(8, 8), (9, 13), (30, 30), (50, 31), (150, 250)])
+def test_any_size_runs(form, shape):
+    output = build(NetworkConfig(form=form))(torch.rand(1, 1, *shape))
+    assert output.shape == (1, 1, *shape)
+    assert torch.isfinite(output).all()
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 7, 8), (1, 2, 16, 16), (16, 16)])
+def test_no_image_is_refused(shape):
+    with pytest.raises(ValueError, match=r"expected \(batch, 1, rows, cols\) of at least 8 x 8"):
+        build(NetworkConfig())(torch.zeros(shape))
+
+
+def level_in_3d(level: Level, x: Tensor) -> Tensor:
+    """The same level with 3 x 3 x 3 kernels, whose outer slices meet nothing but padding at depth 1."""
+
+    def kernel(conv: nn.Conv2d | nn.ConvTranspose2d) -> Tensor:
+        weight = torch.rand(*conv.weight.shape[:2], 3, 3, 3)
+        weight[:, :, 1] = conv.weight
+        return weight
+
+    bottom = level.below is None
+    stride = (1, 1, 1) if bottom else (1, 2, 2)
+    skip = conv3d(x, kernel(level.first), padding=1).relu()
+    skip = conv3d(skip, kernel(level.second), padding=1).relu()
+    y = conv3d(skip, kernel(level.down), padding=1, stride=stride).relu()
+    if isinstance(level.below, Level):
+        y = level_in_3d(level.below, y)
+    extra = (0, 0, 0) if bottom else (0, 1, 1)
+    y = conv_transpose3d(y, kernel(level.up), padding=1, stride=stride, output_padding=extra).relu()
+    y = y if bottom else torch.cat([skip, y], 1)
+    y = conv3d(conv3d(y, kernel(level.third), padding=1).relu(), kernel(level.last), padding=1)
+    y = y if level.linear else y.relu()
+    return y if level.alpha is None else level.alpha * x + (1 - level.alpha) * y
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_flat_convolutions_are_those_in_3d_at_depth_1(form):
+    network, images = build(NetworkConfig(form=form)), scene()
+    for name, parameter in network.named_parameters():
+        if name.endswith("alpha"):
+            nn.init.constant_(parameter, 0.2)
+    with torch.no_grad():
+        deep = level_in_3d(network.top, images[:, :, None])[:, :, 0]
+        deep = images + deep if form == "residual" else deep
+        torch.testing.assert_close(network(images), deep, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_without_biases_brightness_does_not_matter(form):
+    network, images = build(NetworkConfig(form=form)), scene()
+    with torch.no_grad():
+        torch.testing.assert_close(network(8 * images), 8 * network(images), rtol=1e-5, atol=1e-5)
+
+
+def test_residual_begins_near_the_identity():
+    images = scene()
+    with torch.no_grad():
+        for seed in range(4):
+            change = build(NetworkConfig(), seed)(images) - images
+            assert change.norm() < images.norm() / 2
+
+
+def test_seed_decides_the_weights():
+    first, same, other = (build(NetworkConfig(), seed).state_dict() for seed in (1, 1, 2))
+    assert all(torch.equal(first[name], same[name]) for name in first)
+    assert not any(torch.equal(first[name], other[name]) for name in first)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"depth": 3}, "depth: expected 1 .this version sees a single slice.*got 3"),
+        ({"frames": 3}, "frames: expected 1 .this version sees a single point in time.*got 3"),
+        ({"depth": 0}, "depth: expected a whole number from 1"),
+        ({"features": 65}, "features: expected a whole number from 1 to 64, got 65"),
+        ({"features": 8.0}, "features: expected a whole number"),
+        ({"features": True}, "features: expected a whole number"),
+        ({"frame_interval": 0}, "frame_interval: expected a whole number"),
+        ({"form": "deep"}, "form: expected one of residual, paper, released, got 'deep'"),
+        ({"preset": "BEST"}, "preset: expected one of PRODUCT, PAPER, RELEASED, CUSTOM, got 'BEST'"),
+    ],
+)
+def test_wrong_configurations_are_refused_in_words(fields, words):
+    with pytest.raises(ValueError, match=words):
+        NetworkConfig(**fields)
+
+
+def test_configuration_survives_json():
+    config = NetworkConfig("CUSTOM", features=16, frame_interval=30)
+    assert NetworkConfig.from_dict(config.to_dict()) == config
+    with pytest.raises(ValueError, match="network: expected the fields"):
+        NetworkConfig.from_dict({**config.to_dict(), "layers": 3})
+    with pytest.raises(ValueError, match="network: expected the fields"):
+        NetworkConfig.from_dict({"preset": "PRODUCT"})
