@@ -7,7 +7,9 @@ from pathlib import Path
 
 from tango.server import command
 
-from devices.base import Door, number_property, serve, text_property, upstream_endpoint
+from devices.attributes import number_property, text_property
+from devices.base import Door
+from devices.server import serve, upstream_endpoint
 from tango_jit.services.denoiser import DenoiserService
 
 

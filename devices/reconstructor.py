@@ -8,7 +8,9 @@ from typing import Any, ClassVar
 import tango
 from tango.server import command
 
-from devices.base import Door, number_property, serve, text_property, upstream_endpoint
+from devices.attributes import number_property, text_property
+from devices.base import Door
+from devices.server import serve, upstream_endpoint
 from tango_jit.services.reconstructor import ReconstructorService
 from tango_jit.services.slices import SliceTable
 from tango_jit.threads import use_safe_layer

@@ -9,7 +9,9 @@ from typing import ClassVar
 
 from tango.server import command
 
-from devices.base import Door, number_property, serve, text_property, upstream_endpoint
+from devices.attributes import number_property, text_property
+from devices.base import Door
+from devices.server import serve, upstream_endpoint
 from tango_jit.services.trainer import TrainerService
 from tango_jit.threads import use_safe_layer
 

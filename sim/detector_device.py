@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from tango.server import command
 
-from devices.base import Door, number_property, serve, text_property
+from devices.attributes import number_property, text_property
+from devices.base import Door
+from devices.server import serve
 from sim.detector import DetectorService
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tango
+from tango.server import command
 from tango.test_context import DeviceTestContext
 
-from devices.base import Door
+from devices.base import STATES, Door
 from tango_jit.services.service import Service, State
 from tango_jit.signals import Signal, setting
 from tests.events import Events, wait_until
@@ -44,6 +45,11 @@ class SmallDoor(Door):
 
     def build(self) -> Service:
         return Small()
+
+    @command
+    def SerialModel(self) -> str:
+        """How Tango locks the picture while it is read."""
+        return str(self.get_device_attr().get_attr_by_name("picture").get_attr_serial_model())
 
 
 class BrokenDoor(Door):
@@ -101,6 +107,10 @@ def test_numbers_are_pushed_and_pictures_are_not(proxy):
         proxy.subscribe_event("picture", tango.EventType.CHANGE_EVENT, print)
 
 
+def test_a_client_that_stops_reading_a_picture_holds_no_lock(proxy):
+    assert proxy.SerialModel() == "ATTR_NO_SYNC"
+
+
 def test_state_and_status_follow_the_service(proxy):
     with Events(proxy, "State") as states:
         states.wait(lambda state: state == tango.DevState.RUNNING)
@@ -118,6 +128,4 @@ def test_a_device_that_cannot_be_built_says_what_to_do():
 
 
 def test_every_state_has_a_tango_state():
-    from devices.base import STATES
-
     assert set(STATES) == set(State)

@@ -1,0 +1,73 @@
+"""Signals as attributes of a Tango class, and device properties."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tango
+from tango import AttrWriteType, DispLevel
+from tango.server import DeviceMeta, attribute, device_property
+
+from tango_jit.signals import Signal
+
+_TYPES = {"bool": bool, "int": np.int64, "float": np.float64, "str": str, "enum": tango.DevEnum}
+
+
+def tango_attribute(signal: Signal, read: Any, write: Any = None) -> Any:
+    """The PyTango attribute of a signal; `read` and `write` are methods or their names."""
+    fields: dict[str, Any] = {"unit": signal.unit, "doc": signal.description, "format": signal.format}
+    fields["label"] = signal.label or signal.name.replace("_", " ")
+    fields["display_level"] = DispLevel.EXPERT if signal.level == "expert" else DispLevel.OPERATOR
+    bounds = [("min_value", signal.minimum), ("max_value", signal.maximum), ("min_warning", signal.warning[0])]
+    bounds += [("max_warning", signal.warning[1]), ("min_alarm", signal.alarm[0]), ("max_alarm", signal.alarm[1])]
+    fields |= {name: bound for name, bound in bounds if bound is not None}
+    kind: Any = np.dtype(signal.dtype).type if signal.dtype else _TYPES[signal.kind]
+    if signal.kind == "enum":
+        fields["enum_labels"] = list(signal.choices)
+    if len(signal.shape) == 1:
+        kind, fields["max_dim_x"] = (kind,), signal.shape[0]
+    elif len(signal.shape) == 2:
+        kind, fields["max_dim_x"], fields["max_dim_y"] = ((kind,),), signal.shape[1], signal.shape[0]
+    if write is not None:
+        remembered = signal.memorized and not signal.shape
+        fields |= {
+            "fset": write,
+            "access": AttrWriteType.READ_WRITE,
+            "memorized": remembered,
+            "hw_memorized": remembered,
+        }
+    return attribute(name=signal.name, dtype=kind, fget=read, **{k: v for k, v in fields.items() if v != ""})
+
+
+def text_property(doc: str, default: str | None = None) -> Any:
+    """A device property; None as default: the property must be set."""
+    return device_property(dtype=str, default_value=default, mandatory=default is None, doc=doc)
+
+
+def number_property(doc: str, default: int) -> Any:
+    """A device property that is a whole number."""
+    return device_property(dtype=int, default_value=default, doc=doc)
+
+
+class DoorMeta(DeviceMeta):
+    """Gives a device class one attribute per signal of its `service_class`."""
+
+    def __new__(mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> Any:
+        service_class = namespace.get("service_class")
+        for signal in service_class.table() if service_class else ():
+            namespace[f"read_{signal.name}"] = _reader(signal)
+            if signal.writable:
+                namespace[f"write_{signal.name}"] = _writer(signal)
+            writer = f"write_{signal.name}" if signal.writable else None
+            namespace[signal.name] = tango_attribute(signal, f"read_{signal.name}", writer)
+        return super().__new__(mcs, name, bases, namespace)
+
+
+def _reader(signal: Signal) -> Callable[[Any], Any]:
+    return lambda door: door.show(signal, door.snapshot.get(signal.name, signal.initial))
+
+
+def _writer(signal: Signal) -> Callable[[Any, Any], None]:
+    return lambda door, value: door.guarded(lambda: door.service.write(signal.name, value), signal.name)

@@ -1,0 +1,48 @@
+"""What every server shares: its entry, and how it finds its upstream device."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import tango
+from tango.server import Device, run
+
+
+def upstream_endpoint(device: str, attribute_name: str) -> Callable[[], str | None]:
+    """A resolver for subscribers: asks the upstream device for the endpoint of its stream, at every call.
+
+    Raises RuntimeError in words when the device does not answer.
+    """
+
+    def resolve() -> str | None:
+        with tango.EnsureOmniThread():
+            try:
+                proxy = tango.DeviceProxy(device)
+                proxy.set_timeout_millis(1000)
+                reading: Any = proxy.read_attribute(attribute_name)
+                return str(reading.value) or None
+            except tango.DevFailed as error:
+                raise RuntimeError(
+                    f"cannot read {attribute_name} of {device}: {error.args[0].desc.splitlines()[0]}"
+                ) from error
+
+    return resolve
+
+
+def serve(device_class: type[Device], server: str) -> None:
+    """Entry of a console script: run one device server, on loopback unless an endpoint is given.
+
+    Usage: `<server> INSTANCE [Tango options]`; `-ORBendPoint giop:tcp:HOST:PORT` or the environment variable
+    ORBendPoint choose another interface.
+    """
+    os.environ.setdefault("ORBendPoint", "giop:tcp:127.0.0.1:0")
+    arguments = sys.argv[1:]
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(f"usage: {server} INSTANCE [-v[LEVEL]] [-ORBendPoint giop:tcp:HOST:PORT]\n")
+        print(inspect.getdoc(device_class))
+        raise SystemExit(0 if arguments else 2)
+    run((device_class,), args=[server, *arguments], raises=False)
