@@ -14,6 +14,7 @@ import psutil
 import tango
 from PIL import Image as Picture
 
+from devices.server import upstream_endpoint
 from tango_jit.streams import Denoised, Mailbox, Subscriber
 
 WATCHED = {
@@ -40,7 +41,7 @@ class Recorder:
         self._proxies = proxies
         self._started = time.time()
         self._inbox = Mailbox(64 << 20, "drop_oldest")
-        self._subscriber = Subscriber(lambda: str(proxies["denoiser"].denoised_endpoint), self._inbox)
+        self._subscriber = Subscriber(upstream_endpoint(proxies["denoiser"].name(), "denoised_endpoint"), self._inbox)
         self.accuracy: list[tuple[float, float]] = []
         self.patch_accuracy: list[tuple[float, float]] = []
         self.rates: dict[str, list[float]] = {"slices_hz": [], "pairs_per_s": [], "steps_per_s": []}

@@ -24,7 +24,7 @@ READINGS = (
         "float",
         "Accuracy on the halves of the displayed slices (1: no denoising, 0.5: perfect).",
         format="%6.4f",
-        alarm=(None, 1.0),
+        warning=(None, 1.0),
     ),
     Signal(
         "accuracy_ratio", "float", "The same as ratio of the means over the slices.", format="%6.4f", level="expert"

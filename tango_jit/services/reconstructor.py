@@ -12,9 +12,10 @@ import psutil
 
 from tango_jit.geometry import SliceGeometry
 from tango_jit.recon.center import Search, find_center
-from tango_jit.recon.preprocess import FILTERS, Preprocessor
+from tango_jit.recon.pipeline import Options, Pipeline, full_slice
+from tango_jit.recon.preprocess import FILTERS
 from tango_jit.recon.reconstructor import Reconstructor
-from tango_jit.recon.window import ProjectionWindow
+from tango_jit.recon.window import Window, WindowOverflowError
 from tango_jit.services.rates import Rate
 from tango_jit.services.reconstructor_signals import FILTER_NAMES, SIGNALS
 from tango_jit.services.service import Clock, Service, State
@@ -77,10 +78,9 @@ class ReconstructorService(Service):
         self._header: Header | None = None
         self._dark: Dark | None = None
         self._flat: Flat | None = None
-        self._engine: Reconstructor | None = None
-        self._preprocess: Preprocessor | None = None
-        self._window: ProjectionWindow | None = None
-        self._applied: tuple[Any, ...] = ()
+        self._pipeline: Pipeline | None = None
+        self._stale = True  # the pipeline is not that of the present header, dark, flat and settings
+        self._problems: dict[str, str] = {}  # what cannot be done ("scan" or a slice) -> why
         self._refills = 0
         self._filtered_series = ""  # one for every filling of the window, so that nobody downstream mixes two
         self._count = FrameCount()
@@ -113,7 +113,7 @@ class ReconstructorService(Service):
     def reset(self) -> None:
         """Forget the window and the counters and start anew with the next frame."""
         with self._lock:
-            self._applied = ()
+            self._stale = True
             self._count = FrameCount()
             self._refused = self._lost_seen = 0
 
@@ -122,8 +122,7 @@ class ReconstructorService(Service):
 
         Raises ValueError before a window is full.
         """
-        window = self._window
-        if window is None or window.fill < 1:
+        if self._pipeline is None or self._pipeline.fill < 1:
             raise ValueError("FindCenter: expected a full window, but the turn is not complete yet")
         self._search_wanted = True
 
@@ -188,8 +187,7 @@ class ReconstructorService(Service):
             self._take(message)
         if self._header is None:
             return
-        if self._applied != self._wanted():
-            self._apply()
+        self._follow_settings()
         if self._due():
             self._update()
         elif not len(self._inbox):
@@ -197,13 +195,15 @@ class ReconstructorService(Service):
 
     def _search_on(self) -> None:
         """One step of a search for the centre: only while no frame waits."""
-        if self._search_wanted and self._window is not None and (window := self._window.window()) is not None:
+        pipeline = self._pipeline
+        if pipeline is None:
+            return
+        if self._search_wanted and (window := pipeline.window()) is not None:
             self._search_wanted = False
-            self._search = find_center(window, self._window.geometry, backend=self._backend)
-        found = next(self._search, None)
-        if found is not None:
-            shift = self._applied[1] + found.shift_px if self._applied else found.shift_px
-            self.publish(progress=100 * found.progress, center_found_px=shift)
+            self._search = find_center(window, pipeline.geometry, backend=self._backend)
+        if (found := next(self._search, None)) is not None:
+            center = pipeline.options.center_offset_px + found.shift_px
+            self.publish(progress=100 * found.progress, center_found_px=center)
 
     def _take(self, message: Message) -> None:
         match message:
@@ -238,52 +238,45 @@ class ReconstructorService(Service):
             self._dark = field
         else:
             self._flat = field
-        self._applied = ()  # a new dose: never mix it with the old one
+        self._stale = True  # a new dose: never mix it with the old one
 
-    def _wanted(self) -> tuple[Any, ...]:
-        return tuple(self.values[name] for name in ("filter", "center_offset_px", "full_turn"))
+    def _follow_settings(self) -> None:
+        """A new pipeline, and so an empty window, when a setting, the dose or the scan is another."""
+        header, values = self._header, self.values
+        options = Options(_filter(values["filter"]), values["center_offset_px"], values["full_turn"])
+        if header is None or not (self._stale or self._pipeline is None or self._pipeline.options != options):
+            return
+        if self._stale or "scan" not in self._problems:
+            self._rebuild(header, options)
 
-    def _apply(self) -> None:
-        """Build preprocessing and window for the present settings: the window fills anew, never a mix."""
-        header = self._header
-        assert header is not None
+    def _rebuild(self, header: Header, options: Options) -> None:
+        self._stale, self._pipeline = False, None
         if not header.linear and self._flat is None:
-            return  # frames are refused until a flat field is there: health() says so
-        wanted = self._wanted()
-        geometry = header.geometry.shifted(wanted[1])
-        apodisation = FILTERS[FILTER_NAMES.index(wanted[0])]
-        self._preprocess = Preprocessor(
-            geometry,
-            filter=apodisation,
-            linear=header.linear,
-            dark=None if self._dark is None else self._dark.mean,
-            flat=None if self._flat is None else self._flat.mean,
-        )
-        self._engine = Reconstructor(geometry, self._backend)
-        self._window = ProjectionWindow(geometry, span_rad=2 * np.pi if wanted[2] else None)
-        self._applied = wanted
+            self._problems["scan"] = "expected a flat field before the frames, none came"
+            return
+        try:
+            self._pipeline = Pipeline(header, self._dark, self._flat, options, self._backend)
+        except ValueError as error:
+            self._problems["scan"] = str(error)
+            self.trouble(f"series {header.series}: {error}")
+            return
+        self._problems.clear()
         self._since_update = 0
         self._refills += 1
         self._filtered_series = f"{header.series}#{self._refills}"
         self._filtered.forget("view")  # a view names the filter it belongs to
-        self._filtered.send(
-            Header(self._filtered_series, "filtered", geometry, True, apodisation, header.exposure_s, header.name),
-            retain="header",
-        )
-        self.publish(generation=self.values["generation"] + 1)
+        geometry, name = self._pipeline.geometry, header.name
+        filtered = Header(self._filtered_series, "filtered", geometry, True, options.filter, header.exposure_s, name)
+        self._filtered.send(filtered, retain="header")
+        with self._lock:
+            self.publish(generation=self.values["generation"] + 1)
 
     def _frame(self, image: Image) -> None:
         header = self._header
-        if (
-            header is None
-            or image.series != header.series
-            or image.data.shape != (header.geometry.rows, header.geometry.cols)
-        ):
-            self._refused += 1
-            return
-        if self._applied != self._wanted():
-            self._apply()
-        if self._preprocess is None or self._window is None:
+        if header is not None:
+            self._follow_settings()
+        known = header is not None and image.series == header.series
+        if not known or self._pipeline is None or image.data.shape != self._pipeline.shape:
             self._refused += 1
             return
         self._ended = False
@@ -291,48 +284,41 @@ class ReconstructorService(Service):
         if self._count.observe(image.frame) == "duplicate":
             return
         self._frame_rate.add(self._received_at)
-        filtered = self._preprocess(image.data[None])[0]
+        filtered = self._pipeline.filter(image)
         self._filtered.send(replace(image, series=self._filtered_series, data=filtered))
-        if self._window.add(image.frame, image.angle_rad, filtered, image.pose) == "stale":
-            self._refused += 1
+        try:
+            if self._pipeline.add(image, filtered) == "stale":
+                self._refused += 1
+        except WindowOverflowError as error:
+            self.trouble(str(error))
+            self._lost_at = self._received_at
         self._since_update += 1
 
     def _due(self) -> bool:
-        if self._window is None or self._window.fill < 1:
+        if self._pipeline is None or self._pipeline.fill < 1:
             return False
         moved = self._shown_generation != self.values["generation"]
         return moved or self._since_update >= self.values["update_every"]
 
     def _update(self) -> None:
         """Reconstruct and publish every slice from the window as it is now."""
-        assert self._window is not None and self._engine is not None and self._header is not None
-        window = self._window.window()
+        assert self._pipeline is not None
+        window = self._pipeline.window()
         if window is None:
             return
         with self._lock:
             generation, geometries = self.values["generation"], dict(self._table.geometries)
         if generation != self._shown_generation:
-            view = View(generation, FILTERS[FILTER_NAMES.index(self._applied[0])], geometries)
+            view = View(generation, self._pipeline.options.filter, geometries)
             self._filtered.send(view, retain="view")
             self._slices_out.send(view, retain="view")
         started = time.perf_counter()
         pictures: dict[str, Any] = {}
         for name, geometry in geometries.items():
-            planes = self._engine.reconstruct(window, geometry)
-            self._slices_out.send(
-                Slice(
-                    name,
-                    generation,
-                    geometry,
-                    self._header.series,
-                    window.first_frame,
-                    window.last_frame,
-                    self._received_at,
-                    window.complete,
-                    planes,
-                )
-            )
-            pictures |= {f"slice_{name}": full_slice(planes), f"frame_number_{name}": window.last_frame}
+            planes = self._reconstruct(window, name, geometry)
+            if planes is not None:
+                self._send_slice(window, name, geometry, generation, planes)
+                pictures |= {f"slice_{name}": full_slice(planes), f"frame_number_{name}": window.last_frame}
         now = self.clock()
         self._slice_rate.add(now, len(geometries))
         self._since_update = 0
@@ -340,11 +326,30 @@ class ReconstructorService(Service):
         with self._lock:
             known = self.signals
             self.publish(
-                slices_reconstructed=self.values["slices_reconstructed"] + len(geometries),
+                slices_reconstructed=self.values["slices_reconstructed"] + len(pictures) // 2,
                 reconstruction_ms=1e3 * (time.perf_counter() - started),
                 latency_ms=1e3 * (now - self._received_at),
                 **{k: v for k, v in pictures.items() if k in known},
             )
+
+    def _reconstruct(self, window: Window, name: str, geometry: SliceGeometry) -> np.ndarray | None:
+        """A slice, or None and a problem that is told if this scan cannot show it (off the plane of a fan)."""
+        assert self._pipeline is not None
+        try:
+            planes = self._pipeline.reconstruct(window, geometry)
+        except ValueError as error:
+            self._problems[name] = str(error)
+            return None
+        self._problems.pop(name, None)
+        return planes
+
+    def _send_slice(
+        self, window: Window, name: str, geometry: SliceGeometry, generation: int, planes: np.ndarray
+    ) -> None:
+        assert self._header is not None
+        span = (window.first_frame, window.last_frame)
+        series, complete = self._header.series, window.complete
+        self._slices_out.send(Slice(name, generation, geometry, series, *span, self._received_at, complete, planes))
 
     # ---- how it is
 
@@ -359,7 +364,7 @@ class ReconstructorService(Service):
             "frames_late": count.late,
             "frames_duplicate": count.duplicate,
             "frames_refused": self._refused,
-            "fill": 0.0 if self._window is None else self._window.fill,
+            "fill": 0.0 if self._pipeline is None else self._pipeline.fill,
             "frame_rate_hz": self._frame_rate.per_second(now),
             "rate_hz": self._slice_rate.per_second(now),
             "memory_mb": psutil.Process().memory_info().rss / 2**20,
@@ -370,15 +375,15 @@ class ReconstructorService(Service):
         if self._header is None or subscriber is None:
             trouble = (subscriber.trouble if subscriber else "") or "connected, no data yet"
             return State.STANDBY, f"waiting for a detector: {trouble}"
-        if not self._header.linear and self._flat is None:
-            return State.ALARM, f"series {self._header.series}: expected a flat field before the frames, none came"
         if self._ended:
             return State.STANDBY, f"series {self._header.series} ended after {self._count.received} frames"
         if now - self._received_at > SILENCE_S:
             return State.STANDBY, f"series {self._header.series}: no frame for {now - self._received_at:.0f} s"
+        if self._problems:
+            return State.ALARM, "; ".join(f"{what}: {why}" for what, why in self._problems.items())
         if now - self._lost_at < LOSS_ALARM_S:
             return State.ALARM, f"{self._count.lost} frames lost"
-        fill = self._window.fill if self._window else 0.0
+        fill = self._pipeline.fill if self._pipeline else 0.0
         if fill < 1:
             return State.RUNNING, f"window filling: {100 * fill:.0f} %"
         return (
@@ -387,7 +392,5 @@ class ReconstructorService(Service):
         )
 
 
-def full_slice(planes: np.ndarray) -> np.ndarray:
-    """The whole slice (rows, cols) of planes (2 or 3, depth, rows, cols): the third, else the mean of the halves."""
-    middle = planes.shape[1] // 2
-    return planes[2, middle] if planes.shape[0] == 3 else 0.5 * (planes[0, middle] + planes[1, middle])
+def _filter(label: str) -> str:
+    return FILTERS[FILTER_NAMES.index(label)]

@@ -70,6 +70,7 @@ class Service:
     def __init__(self, clock: Clock = time.time) -> None:
         self.clock = clock
         self._lock = threading.RLock()
+        self._starting = threading.Lock()
         self._signals = {s.name: s for s in self.table()}
         self._values: Mapping[str, Any] = MappingProxyType(
             {name: s.initial for name, s in self._signals.items()} | {"state": State.INIT, "status": "starting"}
@@ -107,11 +108,12 @@ class Service:
 
     def start(self) -> None:
         """Run the worker; harmless when it runs already. Returns at once."""
-        with self._lock:
-            if self._worker is not None and self._worker.is_alive():
+        with self._starting:
+            worker = self._worker
+            if worker is not None and worker.is_alive():
                 if not self._stop.is_set():
                     return
-                self._worker.join()
+                worker.join()  # not under the lock of the values, which it may need to end
             self._stop.clear()
             self._worker = threading.Thread(target=self._run, name=type(self).__name__, daemon=True)
             self._worker.start()

@@ -79,7 +79,7 @@ READINGS = (
         "float",
         "Accuracy on new pairs before they are trained on (1: no denoising, 0.5: perfect).",
         format="%6.4f",
-        alarm=(None, 1.0),
+        warning=(None, 1.0),
     ),
     Signal("patch_accuracy_ratio", "float", "The same as ratio of the means.", format="%6.4f", level="expert"),
     history("accuracy_history", "patch_accuracy over time: s since the epoch, accuracy."),

@@ -1,0 +1,79 @@
+"""One scan under one set of settings: raw frames in, filtered views and slices out.
+
+A change of filter, centre, dose or span makes a new pipeline with an empty window, so that nothing is ever mixed.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tango_jit.geometry import SliceGeometry
+from tango_jit.recon.preprocess import Preprocessor
+from tango_jit.recon.reconstructor import Reconstructor
+from tango_jit.recon.window import Arrival, ProjectionWindow, Window
+from tango_jit.streams.messages import Dark, Flat, Header, Image
+
+
+@dataclass(frozen=True)
+class Options:
+    """What an operator may choose: a filter name, columns to add to the centre of rotation, 2 pi for parallel beams."""
+
+    filter: str = "ram-lak"
+    center_offset_px: float = 0.0
+    full_turn: bool = False
+
+
+class Pipeline:
+    """Filters and collects the frames of one scan.
+
+    Raises ValueError in words for darks and flats that do not fit, and for counts without a flat field.
+    """
+
+    def __init__(self, header: Header, dark: Dark | None, flat: Flat | None, options: Options, backend: str) -> None:
+        self.geometry = header.geometry.shifted(options.center_offset_px)
+        self.options = options
+        self._preprocess = Preprocessor(
+            self.geometry,
+            filter=options.filter,
+            linear=header.linear,
+            dark=None if dark is None else dark.mean,
+            flat=None if flat is None else flat.mean,
+        )
+        self._window = ProjectionWindow(self.geometry, 2 * math.pi if options.full_turn else None)
+        self._engine = Reconstructor(self.geometry, backend)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(rows, cols) of a frame."""
+        return self.geometry.rows, self.geometry.cols
+
+    @property
+    def fill(self) -> float:
+        """Part of the window's span that is covered, 0 to 1."""
+        return self._window.fill
+
+    def filter(self, image: Image) -> NDArray[np.float32]:
+        """The filtered view (rows, cols) of one frame."""
+        return self._preprocess(image.data[None])[0]
+
+    def add(self, image: Image, filtered: NDArray[np.float32]) -> Arrival:
+        """Take a filtered view into the window. Raises WindowOverflowError (the window is empty then)."""
+        return self._window.add(image.frame, image.angle_rad, filtered, image.pose)
+
+    def window(self) -> Window | None:
+        """The newest full span of views; None before it is full. Valid until the next `add`."""
+        return self._window.window()
+
+    def reconstruct(self, window: Window, geometry: SliceGeometry) -> NDArray[np.float32]:
+        """A slice as planes (2 or 3, 1, rows, cols) in 1/mm. Raises ValueError for one that this scan cannot show."""
+        return self._engine.reconstruct(window, geometry)
+
+
+def full_slice(planes: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The whole slice (rows, cols) of planes (2 or 3, depth, rows, cols): the third, else the mean of the halves."""
+    middle = planes.shape[1] // 2
+    return planes[2, middle] if planes.shape[0] == 3 else 0.5 * (planes[0, middle] + planes[1, middle])
