@@ -3,6 +3,9 @@
 Imports no control system; usable from a notebook. Importing this package loads nothing heavy.
 """
 
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 
-__version__ = version("tango-jit")
+try:
+    __version__ = version("tango-jit")
+except PackageNotFoundError:  # used from a checkout that is not installed
+    __version__ = "unknown"

@@ -1,0 +1,47 @@
+"""The science without its servers: on a machine without Tango and ZeroMQ, from a checkout that is not installed."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PROGRAM = """
+import sys
+for name in ("tango", "zmq", "p4p"):
+    sys.modules[name] = None  # importing it now raises ImportError
+sys.path.insert(0, sys.argv[1])
+import numpy as np
+from sim.balls import SCENE, Projector, scanner
+from tango_jit.geometry import default_slices
+from tango_jit.learn import Denoiser, PatchSampler, Trainer
+from tango_jit.recon.pipeline import Options, Pipeline
+from tango_jit.recordings import open_recording
+from tango_jit.streams import Header, Image
+
+scan = scanner()
+pipeline = Pipeline(Header("balls", "raw", scan, True), None, None, Options(), "cpu")
+project, random = Projector(SCENE, scan), np.random.default_rng(0)
+for k in range(60):
+    angle = 2 * np.pi * k / 60
+    line = project(angle, 0.0) + random.normal(0, 0.05, (scan.rows, scan.cols))
+    image = Image("balls", k, angle, 0.0, line.astype(np.float32), None)
+    pipeline.add(image, pipeline.filter(image))
+window, slices = pipeline.window(), default_slices(scan, (64, 64))
+trainer = Trainer()
+size = trainer.settings.patch_size
+poses = PatchSampler(scan, size).draw(8, default_slices(scan), window.matrices)
+from tango_jit.recon.reconstructor import Reconstructor
+trainer.add(Reconstructor(scan).reconstruct_pairs(window, poses, (size, size)))
+trainer.step()
+denoiser = Denoiser()
+denoiser.load(trainer.weights())
+even, odd = pipeline.reconstruct(window, slices["xz"])[:2, 0]
+print("denoised", denoiser(even, odd).image.shape)
+"""
+
+
+def test_the_science_runs_without_tango_and_zeromq(tmp_path):
+    command = [sys.executable, "-c", PROGRAM, str(ROOT)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=100, cwd=tmp_path, check=False)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip() == "denoised (64, 64)"
