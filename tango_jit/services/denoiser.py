@@ -205,7 +205,7 @@ class DenoiserService(Service):
         if values["guard_active"] and not self._helped:
             return State.RUNNING, "learning: slices are shown as reconstructed until the network helps"
         if values["guard_active"]:
-            return State.ALARM, "guard active: the network makes slices worse, they are shown as reconstructed"
+            return State.ALARM, "guard active: denoised slices are not surely better, they are shown as reconstructed"
         if not values["frozen"] and now - self._weights_at > STALE_S:
             age = f"weights are {now - self._weights_at:.0f} s old: is the trainer running?"
             return State.ALARM, f"{age} {trouble}".rstrip()

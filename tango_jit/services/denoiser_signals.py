@@ -14,7 +14,7 @@ SETTINGS = (
     setting(
         "guard",
         "bool",
-        "Show the slice as reconstructed while the denoised one is worse (accuracy above 1).",
+        "Show the slice as reconstructed while the denoised one is not surely better (accuracy above 0.75).",
         default=True,
     ),
 )
