@@ -1,6 +1,6 @@
 """How fast a denoiser learns on a real scan: PSNR of a slice over time, raw and denoised.
 
-    python -m benchmarks.htc_learning --seconds 30 --threads 2 --out benchmarks/results/htc_learning.json
+    python -m benchmarks.htc_learning --seconds 30 --out benchmarks/results/htc_learning.json --picture learned.png
     python -m benchmarks.htc_learning --preset PAPER --seconds 60
     python -m benchmarks.htc_learning --set learning_rate=0.001 --set patch_size=64
 
@@ -29,9 +29,10 @@ import numba
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image as Picture
 
 from tango_jit.geometry import SliceGeometry
-from tango_jit.learn import SETTINGS, Denoiser, PatchSampler, Trainer, TrainerSettings
+from tango_jit.learn import SETTINGS, Denoiser, PatchSampler, Result, Trainer, TrainerSettings
 from tango_jit.recon.preprocess import Preprocessor
 from tango_jit.recon.reconstructor import Reconstructor
 from tango_jit.recon.window import ProjectionWindow, Window
@@ -57,11 +58,11 @@ class HtcScan:
         rotations = np.stack([self._rotation(number) for number in range(4)])
         row, col = np.mgrid[:512, :512] - 255.5
         self._disc = row**2 + col**2 < 225**2
-        self._reference, others = rotations.mean(axis=0), rotations[1:]
+        self.reference, others = rotations.mean(axis=0), rotations[1:]
         self._others = others.mean(axis=0)
         pairs = [(0, 1), (0, 2), (1, 2)]
         self._noise = sum(self._mse(others[i], others[j]) / 2 for i, j in pairs) / len(pairs) / len(others)
-        self._peak = np.ptp(self._reference[self._disc])
+        self._peak = np.ptp(self.reference[self._disc])
         self._stream = ProjectionWindow(self.geometry)
         self.sent = 0
         self.send(VIEWS)
@@ -94,7 +95,7 @@ class HtcScan:
 
     def psnr_db(self, image: Image) -> float:
         """Against all 720 views."""
-        return 10 * math.log10(self._peak**2 / self._mse(image, self._reference))
+        return 10 * math.log10(self._peak**2 / self._mse(image, self.reference))
 
     def psnr_strict_db(self, image: Image) -> float:
         """Of an image made from the first rotation, against the other three, without their noise."""
@@ -123,13 +124,17 @@ class Learner:
         poses = self._sampler.draw(pairs, {"xy": SLICE}, window.matrices)
         self.trainer.add(self.scan.reconstructor.reconstruct_pairs(window, poses, (size, size)))
 
-    def test(self) -> dict[str, Any]:
-        """Figures of the denoised slice of the first rotation; `guarded`: the product would show the raw one."""
+    def denoised(self) -> tuple[Result, bool]:
+        """The slice of the first rotation, and whether the guard would show the raw one in its place."""
         denoiser = Denoiser()
         denoiser.load(self.trainer.weights())
         guarded = denoiser(self._even, self._odd).guarded
         denoiser.guard = False
-        result = denoiser(self._even, self._odd)
+        return denoiser(self._even, self._odd), guarded
+
+    def test(self) -> dict[str, Any]:
+        """Figures of that slice."""
+        result, guarded = self.denoised()
         return {
             "psnr_db": round(self.scan.psnr_db(result.image), 3),
             "psnr_strict_db": round(self.scan.psnr_strict_db(result.image), 2),
@@ -144,6 +149,14 @@ class Learner:
             "psnr_db": round(self.scan.psnr_db(raw), 3),
             "psnr_strict_db": round(self.scan.psnr_strict_db(raw), 2),
         }
+
+    def picture(self, path: Path) -> None:
+        """Half of the slice: raw, denoised, and of all 720 views."""
+        result, _ = self.denoised()
+        panels = [image[128:384, 128:384] for image in (result.raw, result.image, self.scan.reference)]
+        low, high = 0.0, 1.1 * float(np.percentile(self.scan.reference, 99))
+        grey = np.clip((np.hstack(panels) - low) / (high - low), 0, 1)
+        Picture.fromarray((255 * grey).astype(np.uint8)).save(path, optimize=True)
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -168,6 +181,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
             cpu += time.process_time() - cpu_start
         curve.append({"t_s": round(spent, 2), "cpu_s": round(cpu, 2), "steps": learner.trainer.steps, **learner.test()})
         print(" ".join(f"{name} {value}" for name, value in curve[-1].items()), flush=True)
+    if arguments.picture is not None:
+        learner.picture(arguments.picture)
     return {
         "benchmark": "htc_learning",
         "machine": machine(),
@@ -219,8 +234,9 @@ def main() -> None:
     parser.add_argument("--frame-period", type=float, default=0.024, help="s")
     parser.add_argument("--phantom", default="ta")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, help="where to write the report (JSON)")
+    parser.add_argument("--picture", type=Path, help="where to write a picture (PNG): raw, denoised, all 720 views")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     numba.set_num_threads(arguments.threads)
