@@ -172,4 +172,7 @@ class Door(Device, metaclass=DoorMeta):
     def _keep(self, properties: dict[str, str]) -> None:
         """Store as device properties; without a database (a server started with -nodb) nothing is kept."""
         if properties and tango.Util._UseDb:
-            tango.Database().put_device_property(self.get_name(), {k: [v] for k, v in properties.items()})
+            try:
+                tango.Database().put_device_property(self.get_name(), {k: [v] for k, v in properties.items()})
+            except tango.DevFailed as error:
+                self.service.trouble(f"{', '.join(properties)} not kept over a restart: {error.args[0].desc}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import runpy
 import sys
 from importlib.metadata import entry_points, version
@@ -97,7 +96,7 @@ def register_devices(
     host: Annotated[str, typer.Option(help="Address under which the streams are published.")] = "127.0.0.1",
 ) -> None:
     """Write the four devices into the Tango database that TANGO_HOST names; what is set there already stays."""
-    if not os.environ.get("TANGO_HOST") and not Path("/etc/tangorc").exists():
+    if not tango.ApiUtil.get_env_var("TANGO_HOST"):  # also looks into ~/.tangorc and /etc/tangorc
         console.print("TANGO_HOST: expected HOST:PORT of a Tango database, it is not set")
         raise typer.Exit(1)
     for name, server in zip(
@@ -122,7 +121,10 @@ def main() -> None:
         console.print(f"[red]tango-jit: {error}", highlight=False)
         raise SystemExit(1) from error
     except tango.DevFailed as error:
-        console.print(f"[red]tango-jit: {error.args[0].desc}", highlight=False)
+        host = tango.ApiUtil.get_env_var("TANGO_HOST") or "not set"
+        console.print(
+            f"[red]tango-jit: {error.args[-1].desc or error.args[0].desc} (TANGO_HOST: {host})", highlight=False
+        )
         raise SystemExit(1) from error
 
 

@@ -62,9 +62,12 @@ SERVERS = (
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """A port nobody listens on now."""
+    """A port nobody listens on now; for an address of another machine one that is free here."""
     with socket.socket() as probe:
-        probe.bind((host, 0))
+        try:
+            probe.bind((host, 0))
+        except OSError:
+            probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
 
 
@@ -195,8 +198,9 @@ class Deployment:
                 proxy = tango.DeviceProxy(
                     f"tango://{self.recorded()['tango_host']}/{server.device(self.prefix, self.instance)}"
                 )
-                proxy.ping()
-                return
+                if proxy.command_inout("State") != tango.DevState.INIT:
+                    return
+                self._still_there(server.member, deadline)
             except tango.DevFailed:
                 self._still_there(server.member, deadline)
 

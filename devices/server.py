@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -39,8 +40,12 @@ def serve(device_class: type[Device], server: str) -> None:
     Usage: `<server> INSTANCE [Tango options]`; `-ORBendPoint giop:tcp:HOST:PORT` or the environment variable
     ORBendPoint choose another interface.
     """
-    os.environ.setdefault("ORBendPoint", "giop:tcp:127.0.0.1:0")
     arguments = sys.argv[1:]
+    if any("ORBendPoint" in argument for argument in arguments):
+        os.environ.pop("ORBendPoint", None)  # omniORB would listen on both
+    else:
+        os.environ.setdefault("ORBendPoint", "giop:tcp:127.0.0.1:0")
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     if not arguments or arguments[0] in ("-h", "--help"):
         print(f"usage: {server} INSTANCE [-v[LEVEL]] [-ORBendPoint giop:tcp:HOST:PORT]\n")
         print(inspect.getdoc(device_class))

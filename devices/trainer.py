@@ -30,13 +30,12 @@ class JitTrainer(Door):
     WeightsEndpoint = text_property("Where to publish weights.", "tcp://127.0.0.1:*")
     BudgetMb = number_property("Largest backlog of frames, in MB.", 256)
     Seed = number_property("Seed of network and sampling: the same frames in the same order give the same weights.", 0)
-    Nice = number_property("Added to the process's niceness: the live path goes first.", 10)
+    Nice = number_property("Niceness of the training threads: the live path goes first.", 10)
     Settings = text_property("Network and training settings, kept by the device itself (JSON).", "")
     Threads = number_property("Processor threads; 0: as many as there are cores.", 0)
 
     def build(self) -> TrainerService:
         use_safe_layer()
-        os.setpriority(os.PRIO_PROCESS, 0, self.Nice)
         return TrainerService(
             upstream_endpoint(self.ReconstructorDevice, "filtered_endpoint"),
             weights_endpoint=self.WeightsEndpoint,
@@ -44,6 +43,7 @@ class JitTrainer(Door):
             settings=self.Settings,
             seed=self.Seed,
             threads=self.Threads or os.cpu_count() or 1,
+            nice=self.Nice,
         )
 
     @command(doc_in="Train: after Stop, Pause or FAULT.")

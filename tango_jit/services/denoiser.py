@@ -67,7 +67,10 @@ class DenoiserService(Service):
 
     def accept(self, name: str, value: Any) -> None:
         if name == "frozen":
+            before = self._engine.weights
             self._engine.freeze(value)
+            if self._engine.weights is not before:
+                self._weights_at = self.clock()
         elif name == "guard":
             self._engine.guard = value
 
@@ -110,11 +113,11 @@ class DenoiserService(Service):
 
     def _load(self, weights: Weights) -> None:
         try:
-            self._engine.load(weights)
+            if self._engine.load(weights):
+                self._weights_at = self.clock()
         except ValueError as error:
             self.trouble(f"weights {weights.version} refused: {error}")
             return
-        self._weights_at = self.clock()
 
     def _follow(self, names: set[str]) -> None:
         """Signals for the slices that there are now."""
@@ -200,6 +203,8 @@ class DenoiserService(Service):
             return State.STANDBY, f"no slices: {trouble or 'connected, no data'}"
         if not values["enabled"]:
             return State.RUNNING, "not enabled: slices pass as reconstructed"
+        if not values["weights_version"] and values["frozen"]:
+            return State.ALARM, "frozen without weights: slices pass as reconstructed until frozen is false"
         if not values["weights_version"]:
             return State.RUNNING, f"no weights yet: slices pass as reconstructed {trouble}".rstrip()
         if values["guard_active"] and not self._helped:

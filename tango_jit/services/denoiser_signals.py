@@ -10,7 +10,13 @@ SETTINGS = (
         "HALVES: the mean of both denoised halves; FULL: the denoised whole slice.",
         choices=("HALVES", "FULL"),
     ),
-    setting("frozen", "bool", "Keep the present weights; new ones are ignored.", default=False),
+    setting(
+        "frozen",
+        "bool",
+        "Keep the present weights; the newest wait. Not remembered over a restart: those weights are gone then.",
+        default=False,
+        memorized=False,
+    ),
     setting(
         "guard",
         "bool",

@@ -88,7 +88,9 @@ class SliceTable:
         if self._scan is None:
             raise ValueError(f"slice {name}: expected a scan to place it in, but no header has come yet")
         defaults = default_slices(self._scan)
-        return self.place(name, defaults.get(name, defaults["xy"]))
+        if name in defaults:
+            return SliceTable({**self._placed, name: None}, self._scan)
+        return self.place(name, defaults["xy"])
 
     def place(self, name: str, geometry: SliceGeometry) -> SliceTable:
         """Put a slice somewhere. Raises ValueError for a place that this scan cannot show."""

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import h5py
 
 from tango_jit import __version__
+from tango_jit.services.files import new_file
 from tango_jit.streams import Denoised
 
 
@@ -19,32 +18,24 @@ def write_snapshot(path: Path, slices: Mapping[str, Denoised]) -> None:
 
     The file is complete or not there. Raises ValueError if the folder is missing or the file exists, OSError.
     """
-    if path.exists() or not path.parent.is_dir():
-        raise ValueError(f"Snapshot: expected a new file in a folder that exists, got {path}")
-    handle, part = tempfile.mkstemp(dir=path.parent, suffix=".part")
-    os.close(handle)
-    try:
-        with h5py.File(part, "w") as file:
-            file.attrs.update({"creator": f"tango-jit {__version__}", "default": next(iter(slices))})
-            for name, message in slices.items():
-                group = file.create_group(name)
-                group.attrs.update({"NX_class": "NXdata", "signal": "denoised"})
-                for index, field in enumerate(("denoised", "raw")):
-                    data = group.create_dataset(field, data=message.data[index])
-                    data.attrs["units"] = "1/mm"
-                group.attrs.update(
-                    {
-                        "series": message.series,
-                        "first_frame": message.first_frame,
-                        "last_frame": message.last_frame,
-                        "timestamp_s": message.timestamp_s,
-                        "generation": message.generation,
-                        "weights_version": message.weights_version,
-                        "geometry": json.dumps(message.geometry.to_dict()),
-                    }
-                )
-                if message.accuracy is not None:
-                    group.attrs["accuracy"] = message.accuracy
-        os.replace(part, path)
-    finally:
-        Path(part).unlink(missing_ok=True)
+    with new_file(path, "Snapshot") as part, h5py.File(part, "w") as file:
+        file.attrs.update({"creator": f"tango-jit {__version__}", "default": next(iter(slices))})
+        for name, message in slices.items():
+            group = file.create_group(name)
+            group.attrs.update({"NX_class": "NXdata", "signal": "denoised"})
+            for index, field in enumerate(("denoised", "raw")):
+                data = group.create_dataset(field, data=message.data[index])
+                data.attrs["units"] = "1/mm"
+            group.attrs.update(
+                {
+                    "series": message.series,
+                    "first_frame": message.first_frame,
+                    "last_frame": message.last_frame,
+                    "timestamp_s": message.timestamp_s,
+                    "generation": message.generation,
+                    "weights_version": message.weights_version,
+                    "geometry": json.dumps(message.geometry.to_dict()),
+                }
+            )
+            if message.accuracy is not None:
+                group.attrs["accuracy"] = message.accuracy

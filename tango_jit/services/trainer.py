@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
@@ -21,13 +21,14 @@ from tango_jit.learn.settings import SETTINGS, TrainerSettings
 from tango_jit.learn.trainer import Trainer
 from tango_jit.learn.unet import NetworkConfig
 from tango_jit.recon.reconstructor import Reconstructor
-from tango_jit.recon.window import ProjectionWindow, Window
+from tango_jit.recon.window import ProjectionWindow, Window, WindowOverflowError
+from tango_jit.services.files import new_file
 from tango_jit.services.rates import Curve, Rate
 from tango_jit.services.service import Clock, Service, State
 from tango_jit.services.trainer_signals import SIGNALS
 from tango_jit.streams import FrameCount, Header, Image, Mailbox, Message, Publisher, SeriesEnd, Subscriber, View
 
-SILENCE_S = 2.0
+SILENCE_S = 4.0
 STEPS_A_ROUND = 4
 FIELDS = ("features", "depth", "frames", "frame_interval", "learning_rate", "batch_size", "patch_size", "buffer_size")
 SAMPLING = ("sampling", "region", "patch_size")
@@ -48,6 +49,7 @@ class TrainerService(Service):
         settings: str = "",
         seed: int = 0,
         threads: int = 2,
+        nice: int = 0,
         clock: Clock = time.time,
     ) -> None:
         """`filtered` gives the endpoint of the reconstructor's filtered projections (see `Subscriber`).
@@ -56,7 +58,7 @@ class TrainerService(Service):
         """
         super().__init__(clock)
         self._filtered = filtered
-        self._backend, self._seed, self._threads = backend, seed, threads
+        self._backend, self._seed, self._threads, self._nice = backend, seed, threads, nice
         self._budget_bytes = budget_bytes
         self._weights_out = Publisher(weights_endpoint, budget_bytes=budget_bytes)
         self._inbox = Mailbox(budget_bytes, "drop_oldest")
@@ -111,13 +113,9 @@ class TrainerService(Service):
 
     def save(self, path: Path) -> None:
         """Write the present weights; the file is complete or not there. Raises ValueError or OSError in words."""
-        path = path.expanduser().absolute()
-        if not path.parent.is_dir():
-            raise ValueError(f"Save: expected a folder {path.parent}, it does not exist")
         checkpoint = self.ask(self._trainer.save)
-        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-            file.write(checkpoint)
-        os.replace(file.name, path)
+        with new_file(path.expanduser().absolute(), "Save", replace=True) as part:
+            part.write_bytes(checkpoint)
 
     def load(self, path: Path) -> None:
         """Go on from a file that `save` wrote. Raises ValueError or OSError in words; nothing has changed then."""
@@ -133,9 +131,11 @@ class TrainerService(Service):
     # ---- settings
 
     def accept(self, name: str, value: Any) -> None:
-        if name == "region" and len(value) not in (0, 6):
-            raise ValueError(f"region: expected 6 numbers (from x, y, z; to x, y, z) or none, got {len(value)}")
-        if name == "network" and value != "CUSTOM":
+        if name == "region":
+            check_region(value)
+        elif name == "network":
+            if value not in SETTINGS:
+                raise ValueError(f"network: expected one of {', '.join(SETTINGS)}; {value} is shown for edited fields")
             self._settings = SETTINGS[value]
         elif name in FIELDS:
             self._settings = self._settings.edited(**{name: value})
@@ -151,9 +151,17 @@ class TrainerService(Service):
 
     def open(self) -> None:
         torch.set_num_threads(self._threads)
+        self._step_aside()
         self._forget_scan()
         self._inbox = Mailbox(self._budget_bytes, "drop_oldest")
         self._subscriber = Subscriber(self._filtered, self._inbox, clock=self.clock)
+
+    def _step_aside(self) -> None:
+        """Give this thread, and those that it makes, the wanted niceness: on Linux every thread has its own."""
+        try:
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), self._nice)
+        except PermissionError:
+            self.trouble(f"niceness {self._nice}: not allowed to take it, training runs at the present one")
 
     def shut(self) -> None:
         if self._subscriber is not None:
@@ -214,7 +222,10 @@ class TrainerService(Service):
         self._received_at, self._ended = self._inbox.received_at, False
         if self._count.observe(image.frame) == "duplicate":
             return
-        self._window.add(image.frame, image.angle_rad, image.data, image.pose)
+        try:
+            self._window.add(image.frame, image.angle_rad, image.data, image.pose)
+        except WindowOverflowError as error:
+            self.trouble(str(error))
 
     def _ready(self) -> Window | None:
         """The window to train on: full, and fed within the last seconds (old pairs alone would teach their noise)."""
@@ -236,17 +247,16 @@ class TrainerService(Service):
 
     def _add_pairs(self, window: Window) -> None:
         assert self._engine is not None
-        sampler = self._current_sampler()
-        settings, size = self._trainer.settings, sampler.patch_size
+        settings = self._trainer.settings
         wanted = round(STEPS_A_ROUND * settings.batch_size / self.values["reuse_wanted"])
         try:
-            poses = sampler.draw(max(wanted, 1), self._slices, window.matrices)
+            poses = self._current_sampler().draw(max(wanted, 1), self._slices, window.matrices)
         except ValueError as error:  # no room in the region: the operator may widen it
             self._problem = str(error)
             self._stop.wait(0.5)
             return
         self._problem = ""
-        pairs = self._engine.reconstruct_pairs(window, poses, (size, size))
+        pairs = self._engine.reconstruct_pairs(window, poses, (settings.patch_size, settings.patch_size))
         self._trainer.add(pairs, self._kind_of_pairs())
         self._pairs_rate.add(self.clock(), len(pairs))
 
@@ -310,10 +320,10 @@ class TrainerService(Service):
         if self._header is None or subscriber is None:
             trouble = (subscriber.trouble if subscriber else "") or "connected, no data yet"
             return State.STANDBY, f"waiting for a reconstructor: {trouble}"
-        if self._waiting_shape():
-            return State.ALARM, "the settings describe another network than the one in training: ResetNetwork takes it"
         if self._paused:
             return State.STANDBY, "paused: Start goes on"
+        if self._waiting_shape():
+            return State.ALARM, "the settings describe another network than the one in training: ResetNetwork takes it"
         if self._ended or now - self._received_at > SILENCE_S:
             return State.STANDBY, f"no new frames: {self._trainer.steps} steps done, weights stay"
         if self._problem:
@@ -343,3 +353,11 @@ def shown(settings: TrainerSettings) -> dict[str, Any]:
     network = settings.network
     fields = {"network": network.preset, "parameters": network.parameters}
     return fields | {n: getattr(settings, n) if hasattr(settings, n) else getattr(network, n) for n in FIELDS}
+
+
+def check_region(box: np.ndarray) -> None:
+    """Raises ValueError for what is no box: (x, y, z) from and to, or nothing for the whole field of view."""
+    if len(box) not in (0, 6):
+        raise ValueError(f"region: expected 6 numbers (from x, y, z; to x, y, z) or none, got {len(box)}")
+    if len(box) and not (box[:3] < box[3:]).all():
+        raise ValueError(f"region: expected from x, y, z below to x, y, z, got {list(box[:3])} and {list(box[3:])}")

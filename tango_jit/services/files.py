@@ -1,0 +1,27 @@
+"""Files that are complete or not there."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def new_file(path: Path, what: str, *, replace: bool = False) -> Iterator[Path]:
+    """A path beside `path` to write to; it takes the place of `path` at the end, and is removed after an error.
+
+    Raises ValueError if the folder is missing, or if the file exists and `replace` is not set.
+    """
+    if not path.parent.is_dir():
+        raise ValueError(f"{what}: expected a path in a folder that exists, got {path}")
+    if path.is_dir() or (path.exists() and not replace):
+        raise ValueError(f"{what}: expected a new file, got {path}, which exists")
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
+    try:
+        yield part
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
