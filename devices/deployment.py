@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
+import random
 import re
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
@@ -22,6 +25,7 @@ import tango
 
 START_S = 60.0
 STOP_S = 10.0
+PORTS = range(18_000, 32_000)  # below the ephemeral ports of Linux (32768 and up)
 
 
 @dataclass(frozen=True)
@@ -62,13 +66,19 @@ SERVERS = (
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """A port nobody listens on now; for an address of another machine one that is free here."""
-    with socket.socket() as probe:
-        try:
-            probe.bind((host, 0))
-        except OSError:
-            probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port nobody listens on now, from the range that the system does not give to others by itself.
+
+    For an address of another machine it is one that is free here: that machine cannot be asked.
+    """
+    for port in random.SystemRandom().sample(PORTS, 200):
+        with socket.socket() as probe:
+            try:
+                probe.bind((host, port))
+            except OSError as error:
+                if error.errno != errno.EADDRNOTAVAIL:
+                    continue
+        return port
+    raise RuntimeError(f"no free port from {PORTS[0]} to {PORTS[-1]} on {host}: expected one in 200 tries")
 
 
 def register(
@@ -137,17 +147,20 @@ class Deployment:
         Raises RuntimeError with the end of the log of a process that does not come up; nothing is left running then.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        try:
-            host = self._database()
-            os.environ["TANGO_HOST"] = host
-            register(tango.Database(*_host_port(host)), prefix=self.prefix, instance=self.instance)
-            for server in SERVERS:
-                self.start(server)
-            for server in SERVERS:
-                self._await_device(server)
-        except BaseException:
-            self.down()
-            raise
+        with open(self.folder / "lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # two at once would start two databases on one file
+            before = set(self.processes())
+            try:
+                host = self._database()
+                os.environ["TANGO_HOST"] = host
+                register(tango.Database(*_host_port(host)), prefix=self.prefix, instance=self.instance)
+                for server in SERVERS:
+                    self.start(server)
+                for server in SERVERS:
+                    self._await_device(server)
+            except BaseException:
+                self.down(set(self.processes()) - before)
+                raise
         return host
 
     def start(self, server: Server) -> None:
@@ -156,9 +169,12 @@ class Deployment:
             module = servers()[server.device_class]
             self._spawn(server.member, [sys.executable, "-m", module, self.instance])
 
-    def down(self) -> list[str]:
-        """End servers, then the database: SIGTERM, and SIGKILL for what does not leave. Returns who was ended."""
-        alive = self.processes()
+    def down(self, only: Collection[str] | None = None) -> list[str]:
+        """End servers, then the database: SIGTERM, and SIGKILL for what does not leave. Returns who was ended.
+
+        `only` these processes; None: all of them.
+        """
+        alive = {n: p for n, p in self.processes().items() if only is None or n in only}
         for names in ([n for n in alive if n != "database"], [n for n in alive if n == "database"]):
             for name in names:
                 with suppress(psutil.NoSuchProcess):
@@ -169,8 +185,14 @@ class Deployment:
                 with suppress(psutil.NoSuchProcess):
                     process.kill()
             psutil.wait_procs(left, timeout=STOP_S)
-        self._record.unlink(missing_ok=True)
+        if not self.processes():
+            self._record.unlink(missing_ok=True)
         return list(alive)
+
+    def _write(self, record: dict[str, Any]) -> None:
+        part = self._record.with_suffix(".part")
+        part.write_text(json.dumps(record))
+        part.replace(self._record)
 
     def _database(self) -> str:
         recorded = self.recorded()
@@ -179,7 +201,7 @@ class Deployment:
         if self.processes():  # servers of a database that died cannot be reached again
             self.down()
         host = f"127.0.0.1:{free_port()}"
-        self._record.write_text(json.dumps({"tango_host": host, "processes": {}}))
+        self._write({"tango_host": host, "processes": {}})
         environment = {"PYTANGO_DATABASE_NAME": str(self.folder / "tango.db"), "TANGO_HOST": host}
         program = "import sys; from databaseds.database import main; sys.exit(main())"
         self._spawn("database", [sys.executable, "-c", program, "2"], environment)
@@ -234,7 +256,7 @@ class Deployment:
         process.returncode = 0  # the record knows this process, it outlives this object: no ResourceWarning for it
         record = self.recorded()
         record["processes"][name] = (process.pid, psutil.Process(process.pid).create_time())
-        self._record.write_text(json.dumps(record))
+        self._write(record)
 
 
 def servers() -> dict[str, str]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import tango
@@ -13,6 +14,8 @@ from tango_jit.signals import Signal
 
 if TYPE_CHECKING:
     from devices.base import Door
+
+log = logging.getLogger(__name__)
 
 
 class Pump(Listener):
@@ -61,9 +64,19 @@ class Pump(Listener):
                     news, self._news = self._news, {}
                     tables = bool(self._tables)
                 if tables:
-                    with tango.AutoTangoMonitor(self._door):
-                        self.follow_tables()
+                    self._guarded(self._follow_tables_alone)
                 for name, value in news.items():
                     if self._stopped:
                         return
-                    self._door.push(name, value)
+                    self._guarded(lambda name=name, value=value: self._door.push(name, value))
+
+    def _follow_tables_alone(self) -> None:
+        with tango.AutoTangoMonitor(self._door):
+            self.follow_tables()
+
+    def _guarded(self, action: Callable[[], None]) -> None:
+        """A device that is busy for longer than Tango waits, or an attribute just removed, costs this event only."""
+        try:
+            action()
+        except tango.DevFailed as error:
+            log.warning("%s: event not pushed: %s", self._door.get_name(), error.args[0].desc)

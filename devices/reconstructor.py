@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -32,6 +33,7 @@ class Reconstructor(Door):
     SlicesEndpoint = text_property("Where to publish slices.", "tcp://127.0.0.1:*")
     Backend = text_property("Backprojector: cpu or reference (slow, exact).", "cpu")
     BudgetMb = number_property("Largest backlog of each stream, in MB.", 256)
+    Threads = number_property("Processor threads; 0: as many as there are cores.", 0)
     Slices = text_property("The slices, kept by the device itself (JSON).", "")
 
     def build(self) -> ReconstructorService:
@@ -41,6 +43,7 @@ class Reconstructor(Door):
             filtered_endpoint=self.FilteredEndpoint,
             slices_endpoint=self.SlicesEndpoint,
             backend=self.Backend,
+            threads=self.Threads or os.cpu_count() or 1,
             slices=SliceTable.from_json(self.Slices) if self.Slices else None,
             budget_bytes=self.BudgetMb << 20,
         )

@@ -24,6 +24,7 @@ from devices.deployment import Deployment
 from sim.balls import simulate
 from sim.report import Recorder, write_report
 from tango_jit import __version__
+from tango_jit.recordings import open_recording
 
 console = Console()
 DEMO_TURNS = 8
@@ -70,6 +71,9 @@ def demo(
     if recording is not None and not recording.is_file():
         raise ValueError(f"--recording: expected a file, got {recording}")
     path = recording.resolve() if recording else simulated_scan()
+    open_recording(path).close()  # refuse what cannot be replayed before anything is started
+    if report is not None and not report.absolute().parent.is_dir():
+        raise ValueError(f"--report: expected a path in a folder that exists, got {report}")
     folder = Path(tempfile.mkdtemp(prefix="tango-jit-demo-"))
     deployment = Deployment(folder)
     with ended_by_signals() as ended:
@@ -154,15 +158,13 @@ def simulated_scan() -> Path:
 
 @contextmanager
 def ended_by_signals() -> Iterator[threading.Event]:
-    """An event that Ctrl-C and SIGTERM set; a second Ctrl-C interrupts at once."""
+    """An event that Ctrl-C, SIGTERM and a closed terminal set; nothing interrupts the ending itself."""
     ended = threading.Event()
 
     def handle(number: int, frame: Any) -> None:
-        if ended.is_set():
-            raise KeyboardInterrupt
         ended.set()
 
-    before = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}
+    before = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:
         yield ended
     finally:

@@ -6,7 +6,7 @@ import math
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -64,13 +64,12 @@ class DetectorService(Service):
         """Send `frames` more frames and pause; begins a series, paused, when none runs."""
         if frames < 1:
             raise ValueError(f"Step: expected at least 1 frame, got {frames}")
+        if not self._alive() and not self.values["recording"]:
+            raise ValueError("recording: expected the path of a recording before Step, got none")
         with self._lock:
             self._go.clear()
             self._steps += frames
-        if not self._alive():
-            if not self.values["recording"]:
-                raise ValueError("recording: expected the path of a recording before Step, got none")
-            super().start()
+        super().start()
 
     def pause(self) -> None:
         """Hold the replay; Start goes on, Step sends single frames."""
@@ -103,7 +102,7 @@ class DetectorService(Service):
         self._source = open_recording(self.values["recording"])
         self._series = f"{self._source.header.name or 'recording'}-{uuid.uuid4().hex[:8]}"
         self._frames = replay(
-            self._source, self._series, self.values["first_frame"], self.values["last_frame"], self._loops
+            self._source, self._series, self.values["first_frame"], self.values["last_frame"], self._loops, self.clock
         )
         for message in self._preamble():
             self._copies.send(message, retain=type(message).__name__)
@@ -178,6 +177,8 @@ class DetectorService(Service):
             self._go.wait(0.05)
             return False
         ahead = self._due_at - self.clock()
+        if ahead > self.values["frame_period_s"] + 1.0:  # the clock was set back
+            self._due_at, ahead = self.clock(), 0.0
         if ahead > 0:
             self._stop.wait(min(ahead, 0.1))
         return ahead <= 0.1 and not self._stop.is_set()
@@ -215,32 +216,39 @@ class DetectorService(Service):
         return State.RUNNING, f"replaying {self.values['recording']}"
 
 
-def replay(source: FrameSource, series: str, first: int, last: int, loops: Any) -> Iterator[Image]:
+def replay(
+    source: FrameSource, series: str, first: int, last: int, loops: Callable[[], bool], clock: Clock
+) -> Iterator[Image]:
     """Frames of `source` from index `first` to `last` (inclusive; -1: the end), again while `loops()` is true.
 
-    Frame numbers go on from pass to pass, with the gaps that the recording has; angles go on by whole turns, so that
-    the object stands where it stood. Raises ValueError when the range holds no frame.
+    Frame numbers go on from pass to pass, with the gaps that the recording has. Angles go on by whole turns, so that
+    the object stands where it stood; those of a parallel beam by half turns if the recording ends there, with the
+    true vectors as the frame's own pose. Raises ValueError when the range holds no frame.
     """
     end = len(source) if last < 0 else min(last + 1, len(source))
     if not first < end:
         raise ValueError(f"first_frame: expected below {end} (frames to replay), got {first}")
-    number, turn = 0, 0.0
+    geometry = source.header.geometry
+    number, advance = 0, 0.0
     while True:
         begin = last_image = source.frame(first)
         for index in range(first, end):
             image = last_image = source.frame(index)
-            yield Image(
-                series,
-                number + image.frame - begin.frame,
-                image.angle_rad + turn,
-                time.time(),
-                np.asarray(image.data),
-                image.pose,
-            )
+            pose = image.pose
+            if pose is None and advance % (2 * math.pi) > 1e-6:
+                pose = tuple(geometry.vectors(image.angle_rad)[0].tolist())
+            frame = number + image.frame - begin.frame
+            yield Image(series, frame, image.angle_rad + advance, clock(), np.asarray(image.data), pose)
         if not loops():
             return
         number += last_image.frame - begin.frame + 1
         swept = last_image.angle_rad - begin.angle_rad
         step = swept / max(end - first - 1, 1)
-        turns = max(math.ceil(abs(swept + step) / (2 * math.pi) - 0.01), 1)
-        turn += math.copysign(2 * math.pi * turns, swept)
+        span = geometry.full_turn_rad
+        spans = max(math.ceil(abs(swept + step) / span - 0.01), 1)
+        advance = _whole(advance + math.copysign(span * spans, swept), span)
+
+
+def _whole(angle_rad: float, span_rad: float) -> float:
+    """The nearest multiple of a span: sums over many passes stay exact."""
+    return round(angle_rad / span_rad) * span_rad

@@ -99,7 +99,7 @@ class Denoiser:
         network = prepared(unpack(weights).eval(), self._device)
         active = _Active(weights, network, uses_bfloat16(self._precision, network.config, self._device))
         with self._lock:
-            if self._frozen:
+            if self._frozen and self._active is not None:
                 self._waiting = active
                 return False
             self._use(active)

@@ -72,14 +72,19 @@ class PatchSampler:
 
         `slices` are those on display; without any, patches lie anywhere, at the pitch of the detector at the axis.
         `matrices` (views, 3, 4) are those of the window that the patches are to be reconstructed from. Raises
-        ValueError if a slice is too small for a patch, or there is hardly any room in the field of view.
+        ValueError if every slice is too small for a patch (those that are, are left out), or there is hardly any room
+        in the field of view.
         """
-        placed = np.array([geometry.pose for geometry in slices.values()]).reshape(-1, 3, 3)
-        sizes = np.array([(geometry.cols, geometry.rows) for geometry in slices.values()]).reshape(-1, 2)
-        allowed = self._region, _on_detector(matrices, self.scan)
+        large = [geometry for geometry in slices.values() if min(geometry.shape) >= self.patch_size]
         share = {"UNIFORM": 0.0, "MIXED": 0.5, "NEAR_SLICES": 1.0}[self.sampling] if slices else 0.0
-        if share:
-            self._refuse_small(slices)
+        if share and not large:
+            sizes = ", ".join(f"{name} {geometry.rows} x {geometry.cols}" for name, geometry in slices.items())
+            raise ValueError(
+                f"slices: expected one of {self.patch_size} x {self.patch_size} pixels or more, got {sizes}"
+            )
+        placed = np.array([geometry.pose for geometry in large or slices.values()]).reshape(-1, 3, 3)
+        sizes = np.array([(geometry.cols, geometry.rows) for geometry in large or slices.values()]).reshape(-1, 2)
+        allowed = self._region, _on_detector(matrices, self.scan)
         near = int(self._random.binomial(n, share))
         return np.concatenate(
             [
@@ -87,14 +92,6 @@ class PatchSampler:
                 self._until_they_fit(n - near, lambda count: self._anywhere(count, placed), allowed),
             ]
         )
-
-    def _refuse_small(self, slices: Mapping[str, SliceGeometry]) -> None:
-        for name, geometry in slices.items():
-            if min(geometry.shape) < self.patch_size:
-                raise ValueError(
-                    f"slice {name}: expected room for a patch of {self.patch_size} x {self.patch_size} pixels, "
-                    f"got {geometry.rows} x {geometry.cols}"
-                )
 
     def _until_they_fit(self, n: int, candidates: Callable[[int], Array], allowed: tuple[Array, ...]) -> Array:
         """The first `n` candidates whose corner pixels lie in all half-spaces `allowed`, each (4, m)."""

@@ -11,6 +11,8 @@ from typing import Any, Self
 from tango_jit.learn.precision import PRECISIONS, Precision
 from tango_jit.learn.unet import NetworkConfig, whole
 
+LARGEST_BUFFER = 2 << 30  # bytes of pairs
+
 
 @dataclass(frozen=True)
 class TrainerSettings:
@@ -49,6 +51,12 @@ class TrainerSettings:
         if self.buffer_size < self.batch_size:
             raise ValueError(
                 f"buffer_size: expected at least a batch of {self.batch_size} pairs, got {self.buffer_size}"
+            )
+        size = 8 * self.buffer_size * self.patch_size**2
+        if size > LARGEST_BUFFER:
+            raise ValueError(
+                f"buffer_size: expected at most {LARGEST_BUFFER >> 20} MB of pairs, got {size >> 20} MB "
+                f"({self.buffer_size} pairs of {self.patch_size} x {self.patch_size} pixels)"
             )
         if not (math.isfinite(self.learning_rate) and 0 < self.learning_rate <= 1):
             raise ValueError(f"learning_rate: expected a number above 0, at most 1, got {self.learning_rate!r}")

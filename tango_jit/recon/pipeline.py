@@ -20,11 +20,14 @@ from tango_jit.streams.messages import Dark, Flat, Header, Image
 
 @dataclass(frozen=True)
 class Options:
-    """What an operator may choose: a filter name, columns to add to the centre of rotation, 2 pi for parallel beams."""
+    """What an operator may choose: a filter name, columns to add to the centre of rotation, 2 pi for parallel beams,
+    smooth edges for truncated objects, the counts of a saturated pixel (None: the top of an integer type)."""
 
     filter: str = "ram-lak"
     center_offset_px: float = 0.0
     full_turn: bool = False
+    edge_extend: bool = False
+    saturation_counts: float | None = None
 
 
 class Pipeline:
@@ -42,6 +45,8 @@ class Pipeline:
             linear=header.linear,
             dark=None if dark is None else dark.mean,
             flat=None if flat is None else flat.mean,
+            edge_extend=options.edge_extend,
+            saturation_counts=options.saturation_counts,
         )
         self._window = ProjectionWindow(self.geometry, 2 * math.pi if options.full_turn else None)
         self._engine = Reconstructor(self.geometry, backend)

@@ -181,6 +181,8 @@ class ProjectionWindow:
         vectors = None if pose is None else np.asarray(pose, np.float64)
         if vectors is not None and not (vectors.shape == (12,) and np.isfinite(vectors).all()):
             raise ValueError(f"pose: expected 12 finite numbers, got {pose!r}")
+        if vectors is not None and not np.isfinite(_matrices(self.geometry, vectors)).all():
+            raise ValueError(f"pose: expected the vectors of a scanner, got {vectors.tolist()}")
         at = bisect_left(self._views, (frame,))
         late = at < len(self._views)
         if late and self._views[at][:2] == (frame, angle_rad):
@@ -308,3 +310,12 @@ class ProjectionWindow:
         raise WindowOverflowError(
             f"{expected} in {needed[0]:.0f} degrees, got a scan with about {needed[1]}: bin the frames or allow more"
         )
+
+
+def _matrices(geometry: ScanGeometry, vectors: Array) -> Array:
+    """Projection matrix of one pose; not finite where the vectors are no scanner."""
+    try:
+        with np.errstate(all="ignore"):
+            return projection_matrices(geometry.beam, vectors[None], geometry.rows, geometry.cols)
+    except np.linalg.LinAlgError:
+        return np.full((1, 3, 4), math.nan)

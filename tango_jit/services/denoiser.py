@@ -138,7 +138,8 @@ class DenoiserService(Service):
         started = time.perf_counter()
         values = self.values
         even, odd, *full = message.data[:, message.data.shape[1] // 2]
-        mode = "full" if values["mode"] == "FULL" else "halves"
+        # A half with a gap is dim or streaky where its views are missing: then only the whole says how much is there.
+        mode = "full" if values["mode"] == "FULL" or not message.complete else "halves"
         result = self._engine(
             even, odd, full[0] if full else None, mode=mode, name=message.slice, complete=message.complete
         )
@@ -161,13 +162,14 @@ class DenoiserService(Service):
         self._rate.add(now)
         self._guarded = self._guarded | {message.slice} if result.guarded else self._guarded - {message.slice}
         self._helped |= result.weights_version > 0 and not result.guarded
+        self._scores.pop(message.slice, None)
         if len(result.errors):
             self._scores[message.slice] = result.errors
         scores = np.concatenate([np.empty((0, 2)), *self._scores.values()])
         accuracy = noise2inverse.accuracy(scores)
         if accuracy is not None and len(result.errors):
             self._curve.add(now, accuracy)
-        self.publish(
+        self.announce(
             **{
                 f"denoised_{message.slice}": picture,
                 f"raw_{message.slice}": result.raw,

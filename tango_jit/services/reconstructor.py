@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
+import numba
 import numpy as np
 import psutil
+import torch
 
 from tango_jit.geometry import SliceGeometry
 from tango_jit.recon.center import Search, find_center
@@ -51,6 +53,7 @@ class ReconstructorService(Service):
         filtered_endpoint: str = "tcp://127.0.0.1:*",
         slices_endpoint: str = "tcp://127.0.0.1:*",
         backend: str = "cpu",
+        threads: int = 2,
         slices: SliceTable | None = None,
         budget_bytes: int = 256 << 20,
         clock: Clock = time.time,
@@ -59,7 +62,7 @@ class ReconstructorService(Service):
         super().__init__(clock)
         self._raw = raw
         self._budget_bytes = budget_bytes
-        self._backend = backend
+        self._backend, self._threads = backend, threads
         self._filtered = Publisher(filtered_endpoint, budget_bytes=budget_bytes)
         self._slices_out = Publisher(slices_endpoint, budget_bytes=budget_bytes)
         self._table = slices or SliceTable()
@@ -88,7 +91,7 @@ class ReconstructorService(Service):
         self._ended = False
         self._since_update = 0
         self._frame_rate, self._slice_rate = Rate(), Rate()
-        self._received_at = self._lost_at = 0.0
+        self._received_at = self._lost_at = self._period_s = 0.0
         self._lost_seen = 0
         self._shown_generation = -1
         self._search: Iterator[Search] = iter(())
@@ -102,6 +105,7 @@ class ReconstructorService(Service):
             self._retable(self._table.add(name))
 
     def remove_slice(self, name: str) -> None:
+        """Raises KeyError in words."""
         with self._lock:
             self._retable(self._table.remove(name))
 
@@ -131,27 +135,20 @@ class ReconstructorService(Service):
     def accept(self, name: str, value: Any) -> None:
         kind, _, item = name.partition("_")
         if kind in ("geometry", "shape") and item in self._table.names:
-            self._retable(self._table.place(item, self._placed(kind, item, value)))
-
-    def _placed(self, kind: str, item: str, value: np.ndarray) -> SliceGeometry:
-        old = self._table.geometries.get(item) or SliceGeometry((-1, -1, 0), (2, 0, 0), (0, 2, 0), 256, 256)
-        if kind == "geometry":
-            new = old.with_nine(value)
-        else:
-            if value.shape != (2,):
-                raise ValueError(f"shape_{item}: expected 2 numbers (rows, columns), got {value.shape[0]}")
-            new = SliceGeometry(old.origin_mm, old.u_mm, old.v_mm, int(value[0]), int(value[1]))
-        if self._header is not None:
-            try:
-                Reconstructor(self._header.geometry, self._backend).refuse_off_plane(new.pose[None], new.shape)
-            except ValueError as error:
-                raise ValueError(f"{kind}_{item}: {error}") from error
-        return new
+            place = self._table.edited(kind, item, value)
+            if self._header is not None:
+                try:
+                    Reconstructor(self._header.geometry, self._backend).refuse_off_plane(place.pose[None], place.shape)
+                except ValueError as error:
+                    raise ValueError(f"{name}: {error}") from error
+            self._retable(self._table.place(item, place))
 
     def _retable(self, table: SliceTable) -> None:
         """Make `table` the slices, with signals and a new generation to match."""
         before, self._table = set(self._known_slices()), table
         names = set(table.names)
+        for gone in before - names:
+            self._problems.pop(gone, None)
         added = tuple(s for n in table.names if n not in before for s in reconstructor_signals(n))
         removed = tuple(s.name for n in before - names for s in reconstructor_signals(n))
         if added or removed:
@@ -167,6 +164,8 @@ class ReconstructorService(Service):
     # ---- the worker
 
     def open(self) -> None:
+        torch.set_num_threads(self._threads)
+        numba.set_num_threads(min(self._threads, numba.get_num_threads()))
         self._forget_scan()
         self._inbox = Mailbox(self._budget_bytes, "lossless")
         self._subscriber = Subscriber(self._raw, self._inbox, kind="pull", clock=self.clock)
@@ -243,7 +242,13 @@ class ReconstructorService(Service):
     def _follow_settings(self) -> None:
         """A new pipeline, and so an empty window, when a setting, the dose or the scan is another."""
         header, values = self._header, self.values
-        options = Options(_filter(values["filter"]), values["center_offset_px"], values["full_turn"])
+        options = Options(
+            _filter(values["filter"]),
+            values["center_offset_px"],
+            values["full_turn"],
+            values["edge_extend"],
+            values["saturation_counts"] or None,
+        )
         if header is None or not (self._stale or self._pipeline is None or self._pipeline.options != options):
             return
         if self._stale or "scan" not in self._problems:
@@ -251,6 +256,7 @@ class ReconstructorService(Service):
 
     def _rebuild(self, header: Header, options: Options) -> None:
         self._stale, self._pipeline = False, None
+        self._search, self._search_wanted = iter(()), False  # it was for the window that goes
         if not header.linear and self._flat is None:
             self._problems["scan"] = "expected a flat field before the frames, none came"
             return
@@ -280,6 +286,7 @@ class ReconstructorService(Service):
             self._refused += 1
             return
         self._ended = False
+        self._period_s = min(max(self._inbox.received_at - self._received_at, 0.0), 600.0) if self._received_at else 0.0
         self._received_at = self._inbox.received_at
         if self._count.observe(image.frame) == "duplicate":
             return
@@ -289,8 +296,9 @@ class ReconstructorService(Service):
         try:
             if self._pipeline.add(image, filtered) == "stale":
                 self._refused += 1
-        except WindowOverflowError as error:
+        except (WindowOverflowError, ValueError) as error:
             self.trouble(str(error))
+            self._refused += 1
             self._lost_at = self._received_at
         self._since_update += 1
 
@@ -302,7 +310,7 @@ class ReconstructorService(Service):
 
     def _update(self) -> None:
         """Reconstruct and publish every slice from the window as it is now."""
-        assert self._pipeline is not None
+        assert self._pipeline is not None and self._header is not None
         window = self._pipeline.window()
         if window is None:
             return
@@ -317,7 +325,8 @@ class ReconstructorService(Service):
         for name, geometry in geometries.items():
             planes = self._reconstruct(window, name, geometry)
             if planes is not None:
-                self._send_slice(window, name, geometry, generation, planes)
+                span = (window.first_frame, window.last_frame, self._received_at, window.complete)
+                self._slices_out.send(Slice(name, generation, geometry, self._header.series, *span, planes))
                 pictures |= {f"slice_{name}": full_slice(planes), f"frame_number_{name}": window.last_frame}
         now = self.clock()
         self._slice_rate.add(now, len(geometries))
@@ -325,7 +334,7 @@ class ReconstructorService(Service):
         self._shown_generation = generation
         with self._lock:
             known = self.signals
-            self.publish(
+            self.announce(
                 slices_reconstructed=self.values["slices_reconstructed"] + len(pictures) // 2,
                 reconstruction_ms=1e3 * (time.perf_counter() - started),
                 latency_ms=1e3 * (now - self._received_at),
@@ -342,14 +351,6 @@ class ReconstructorService(Service):
             return None
         self._problems.pop(name, None)
         return planes
-
-    def _send_slice(
-        self, window: Window, name: str, geometry: SliceGeometry, generation: int, planes: np.ndarray
-    ) -> None:
-        assert self._header is not None
-        span = (window.first_frame, window.last_frame)
-        series, complete = self._header.series, window.complete
-        self._slices_out.send(Slice(name, generation, geometry, series, *span, self._received_at, complete, planes))
 
     # ---- how it is
 
@@ -377,7 +378,7 @@ class ReconstructorService(Service):
             return State.STANDBY, f"waiting for a detector: {trouble}"
         if self._ended:
             return State.STANDBY, f"series {self._header.series} ended after {self._count.received} frames"
-        if now - self._received_at > SILENCE_S:
+        if now - self._received_at > max(SILENCE_S, 3 * self._period_s):
             return State.STANDBY, f"series {self._header.series}: no frame for {now - self._received_at:.0f} s"
         if self._problems:
             return State.ALARM, "; ".join(f"{what}: {why}" for what, why in self._problems.items())

@@ -35,6 +35,23 @@ SETTINGS = (
         "full_turn", "bool", "Parallel beam: use a window of 360 instead of 180 degrees.", default=False, level="expert"
     ),
 )
+SETTINGS += (
+    setting(
+        "edge_extend",
+        "bool",
+        "Continue views smoothly beyond the detector: for objects that are wider than it. Fills the window anew.",
+        default=False,
+        level="expert",
+    ),
+    setting(
+        "saturation_counts",
+        "float",
+        "Counts at which a pixel is saturated; 0: the top of an integer type. A change fills the window anew.",
+        minimum=0,
+        default=0.0,
+        level="expert",
+    ),
+)
 COUNTS = (
     Signal("frames_received", "int", "Frames of this series that arrived, without repeats."),
     Signal(

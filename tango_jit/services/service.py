@@ -175,10 +175,14 @@ class Service:
         """Set values in one step and announce those that differ."""
         with self._lock:
             old = self._values
-            news = {k: v for k, v in changes.items() if k not in old or not _same(old[k], v)}
-            if not news:
-                return
-            self._values = MappingProxyType({**old, **news})
+            self.announce(**{k: v for k, v in changes.items() if k not in old or not _same(old[k], v)})
+
+    def announce(self, **news: Any) -> None:
+        """Set values in one step and announce them all, also those that did not change (a picture of the same frame)."""
+        if not news:
+            return
+        with self._lock:
+            self._values = MappingProxyType({**self._values, **news})
             listener = self._listener
         listener.changed(news)
 

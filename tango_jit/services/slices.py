@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from typing import Any
+
+from numpy.typing import NDArray
 
 from tango_jit.geometry import ScanGeometry, SliceGeometry, default_slices
 from tango_jit.services.service import ITEM_NAME
 from tango_jit.signals import Signal
 
 RESERVED = ("endpoint", "history", "ratio")  # denoised_endpoint, accuracy_history, accuracy_ratio are other things
+SMALLEST = 8  # pixels a side: what the network needs
+MOST = 32
 LARGEST = 4096  # pixels a side: the image attributes' limit
 
 
@@ -87,6 +92,8 @@ class SliceTable:
         check_name(name, self.names)
         if self._scan is None:
             raise ValueError(f"slice {name}: expected a scan to place it in, but no header has come yet")
+        if len(self.names) >= MOST:
+            raise ValueError(f"slice {name}: expected at most {MOST} slices, there are {len(self.names)}")
         defaults = default_slices(self._scan)
         if name in defaults:
             return SliceTable({**self._placed, name: None}, self._scan)
@@ -94,9 +101,21 @@ class SliceTable:
 
     def place(self, name: str, geometry: SliceGeometry) -> SliceTable:
         """Put a slice somewhere. Raises ValueError for a place that this scan cannot show."""
-        if max(geometry.shape) > LARGEST:
-            raise ValueError(f"slice {name}: expected at most {LARGEST} pixels a side, got {geometry.shape}")
+        if not (min(geometry.shape) >= SMALLEST and max(geometry.shape) <= LARGEST):
+            raise ValueError(f"slice {name}: expected {SMALLEST} to {LARGEST} pixels a side, got {geometry.shape}")
         return SliceTable({**self._placed, name: geometry}, self._scan)
+
+    def edited(self, kind: str, name: str, value: NDArray[Any]) -> SliceGeometry:
+        """The place of a slice after its geometry (9 numbers in mm) or shape (rows, columns) was written.
+
+        Raises ValueError in words.
+        """
+        old = self.geometries.get(name) or SliceGeometry((-1, -1, 0), (2, 0, 0), (0, 2, 0), 256, 256)
+        if kind == "geometry":
+            return old.with_nine(value)
+        if value.shape != (2,):
+            raise ValueError(f"shape_{name}: expected 2 numbers (rows, columns), got {value.shape[0]}")
+        return SliceGeometry(old.origin_mm, old.u_mm, old.v_mm, int(value[0]), int(value[1]))
 
     def remove(self, name: str) -> SliceTable:
         """Raises KeyError for an unknown slice."""

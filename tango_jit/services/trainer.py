@@ -69,7 +69,6 @@ class TrainerService(Service):
         self._curve = Curve()
         self._steps_rate, self._pairs_rate = Rate(), Rate()
         self._published_at = 0.0
-        self._published_steps = -1
         self._kind: tuple[Any, ...] = ()
         self._kinds = 0
         self._forget_scan()
@@ -87,6 +86,8 @@ class TrainerService(Service):
         self._received_at = 0.0
         self._ended = False
         self._problem = ""
+        self._gaps = False  # the window is full but its halves are not
+        self._period_s = 0.0
 
     # ---- commands (any thread): done by the worker between two rounds
 
@@ -104,12 +105,18 @@ class TrainerService(Service):
         def reset() -> None:
             self._trainer.reset_network(self._seed, self._settings.network)
             self._trainer.configure(self._settings)
+            self._publish_weights()
 
         self.ask(reset)
 
     def rollback(self) -> None:
         """Back to the best stored weights before the present ones. Raises RuntimeError if there are none."""
-        self.ask(self._trainer.rollback)
+
+        def back() -> None:
+            self._trainer.rollback()
+            self._publish_weights()
+
+        self.ask(back)
 
     def save(self, path: Path) -> None:
         """Write the present weights; the file is complete or not there. Raises ValueError or OSError in words."""
@@ -125,6 +132,7 @@ class TrainerService(Service):
             self._trainer.load(checkpoint)
             self._settings = self._settings.edited(network=self._trainer.settings.network)
             self._show()
+            self._publish_weights()
 
         self.ask(load)
 
@@ -186,7 +194,7 @@ class TrainerService(Service):
     def _follow_settings(self) -> None:
         """Train as the settings say; a network of another shape waits for reset_network()."""
         wanted = self._settings
-        if self._waiting_shape():
+        if wanted.network.shape != self._trainer.settings.network.shape:
             wanted = replace(wanted, network=self._trainer.settings.network)
         if self._trainer.settings != wanted:
             self._trainer.configure(wanted)
@@ -219,20 +227,25 @@ class TrainerService(Service):
     def _frame(self, image: Image) -> None:
         if self._header is None or self._window is None or image.series != self._header.series:
             return
+        self._period_s = min(max(self._inbox.received_at - self._received_at, 0.0), 600.0) if self._received_at else 0.0
         self._received_at, self._ended = self._inbox.received_at, False
         if self._count.observe(image.frame) == "duplicate":
             return
         try:
             self._window.add(image.frame, image.angle_rad, image.data, image.pose)
-        except WindowOverflowError as error:
+        except (WindowOverflowError, ValueError) as error:
             self.trouble(str(error))
 
     def _ready(self) -> Window | None:
-        """The window to train on: full, and fed within the last seconds (old pairs alone would teach their noise)."""
-        silent = self.clock() - self._received_at > SILENCE_S
-        if self._paused or silent or self._ended or self._window is None:
+        """The window to train on: full, without gaps, fed in the last seconds (old pairs alone teach their noise)."""
+        if self._paused or self._silent() or self._ended or self._window is None:
             return None
-        return self._window.window()
+        window = self._window.window()
+        self._gaps = window is not None and not window.complete
+        return None if self._gaps else window
+
+    def _silent(self) -> bool:
+        return self.clock() - self._received_at > max(SILENCE_S, 3 * self._period_s)
 
     def _round(self, window: Window) -> None:
         """New pairs, then some steps on the buffer; the live path's frames wait meanwhile, a fraction of a second."""
@@ -283,11 +296,11 @@ class TrainerService(Service):
         return self._sampler
 
     def _publish_weights(self) -> None:
-        if self._trainer.steps == self._published_steps:
+        if self._trainer.scale is None:
             return
         weights = self._trainer.weights()
         self._weights_out.send(weights, retain="weights")
-        self._published_at, self._published_steps = self.clock(), self._trainer.steps
+        self._published_at = self.clock()
         self.publish(weights_version=weights.version)
 
     # ---- how it is
@@ -324,10 +337,12 @@ class TrainerService(Service):
             return State.STANDBY, "paused: Start goes on"
         if self._waiting_shape():
             return State.ALARM, "the settings describe another network than the one in training: ResetNetwork takes it"
-        if self._ended or now - self._received_at > SILENCE_S:
+        if self._ended or self._silent():
             return State.STANDBY, f"no new frames: {self._trainer.steps} steps done, weights stay"
         if self._problem:
             return State.ALARM, self._problem
+        if self._gaps:
+            return State.ALARM, "views are missing in the window: no pairs are made from incomplete halves"
         if self._window is None or self._window.fill < 1:
             return State.RUNNING, f"window filling: {100 * (self._window.fill if self._window else 0):.0f} %"
         return State.RUNNING, f"{self._steps_rate.per_second(now):.1f} steps/s, {self._trainer.steps} steps done"

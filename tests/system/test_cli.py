@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
@@ -18,6 +17,7 @@ from PIL import Image
 
 from tests.events import wait_until
 
+pytestmark = pytest.mark.timeout(400)  # more than the waits of one test together
 PROGRAM = [sys.executable, "-m", "devices.cli"]
 RUN_FOLDER = re.compile(r"tango-jit-demo-\w+")
 
@@ -149,9 +149,8 @@ def test_wrong_words_are_refused_in_words(arguments, words):
 
 
 def test_a_recording_without_geometry_is_refused_before_anything_starts(shared_data: Path):
-    started = time.monotonic()
     result = run("demo", "--recording", str(shared_data / "tomopy_tooth" / "tooth.h5"), "--no-gui")
     assert result.returncode == 1
     assert "geometry" in result.stdout
     assert "Traceback" not in result.stdout + result.stderr
-    assert time.monotonic() - started < 60
+    assert "TANGO_HOST" not in result.stdout

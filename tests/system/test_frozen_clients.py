@@ -26,6 +26,8 @@ while len(sys.argv) > 2: device.read_attribute(sys.argv[2])
 time.sleep(600)
 """
 
+pytestmark = pytest.mark.timeout(400)  # more than the waits of one test together
+
 
 @pytest.fixture(scope="module")
 def fast(system, recording):

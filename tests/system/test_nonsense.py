@@ -8,6 +8,8 @@ import tango
 
 NUMBERS = {tango.DevDouble, tango.DevFloat}
 
+pytestmark = pytest.mark.timeout(400)  # more than the waits of one test together
+
 
 def wrong_values(config):
     """What nobody may write to this attribute."""

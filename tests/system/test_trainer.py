@@ -11,6 +11,8 @@ import tango
 
 from tests.events import wait_until
 
+pytestmark = pytest.mark.timeout(400)  # more than the waits of one test together
+
 
 @pytest.fixture(scope="module")
 def running(system, recording):

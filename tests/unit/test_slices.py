@@ -47,7 +47,7 @@ def test_what_cannot_be_done_is_refused_in_words():
         table.add("xy")
     with pytest.raises(KeyError, match="expected one of xy, xz, yz"):
         table.remove("mine")
-    with pytest.raises(ValueError, match="at most 4096"):
+    with pytest.raises(ValueError, match="8 to 4096 pixels"):
         table.place("xy", SliceGeometry((0, 0, 0), (1, 0, 0), (0, 1, 0), 5000, 10))
     with pytest.raises(ValueError, match="JSON object"):
         SliceTable.from_json("[]")
