@@ -178,7 +178,7 @@ class Service:
             self.announce(**{k: v for k, v in changes.items() if k not in old or not _same(old[k], v)})
 
     def announce(self, **news: Any) -> None:
-        """Set values in one step and announce them all, also those that did not change (a picture of the same frame)."""
+        """Set values in one step and announce them all, also what did not change (a picture of the same frame)."""
         if not news:
             return
         with self._lock:

@@ -223,5 +223,7 @@ def test_no_room_is_said_and_not_searched_for_ever():
     with pytest.raises(ValueError, match="got 0 of 8"):
         PatchSampler(CONE, SIZE, "NEAR_SLICES").draw(8, {"xy": outside}, matrices)
     small = SliceGeometry.centered((0, 0, 0), (1, 0, 0), (0, 1, 0), pixel_mm=0.2, shape=(64, 16))
-    with pytest.raises(ValueError, match="slice small: expected room for a patch of 20 x 20 pixels, got 64 x 16"):
+    with pytest.raises(ValueError, match="slices: expected one of 20 x 20 pixels or more, got small 64 x 16"):
         PatchSampler(CONE, SIZE, "MIXED").draw(8, {"small": small}, matrices)
+    poses = PatchSampler(CONE, SIZE, "NEAR_SLICES").draw(8, {"small": small, "xy": default_slices(CONE)["xy"]}, matrices)
+    assert poses.shape == (8, 3, 3)  # a slice too small for patches stops nobody
