@@ -273,6 +273,7 @@ class ReconstructorService(Service):
         self._filtered.forget("view")  # a view names the filter it belongs to
         geometry, name = self._pipeline.geometry, header.name
         filtered = Header(self._filtered_series, "filtered", geometry, True, options.filter, header.exposure_s, name)
+        filtered = replace(filtered, full_turn=options.full_turn)
         self._filtered.send(filtered, retain="header")
         with self._lock:
             self.publish(generation=self.values["generation"] + 1)

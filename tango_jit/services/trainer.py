@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import threading
 import time
@@ -221,7 +222,7 @@ class TrainerService(Service):
         self._forget_scan()
         self._slices = slices
         self._header = header
-        self._window = ProjectionWindow(header.geometry)
+        self._window = ProjectionWindow(header.geometry, 2 * math.pi if header.full_turn else None)
         self._engine = Reconstructor(header.geometry, self._backend)
 
     def _frame(self, image: Image) -> None:

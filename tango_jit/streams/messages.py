@@ -125,7 +125,8 @@ class Header(Message):
 
     `series` is the same in all messages of a series. `linear`: -log of the transmission is already applied.
     `filter`: the ramp filter that filtered projections went through; None for raw ones. `exposure_s`: s, or
-    None when unknown. `name`: what the sample is called; may be empty.
+    None when unknown. `name`: what the sample is called; may be empty. `full_turn`: windows of a parallel beam are to
+    span 360 instead of 180 degrees.
     """
 
     htype = "header"
@@ -137,6 +138,7 @@ class Header(Message):
     filter: Annotated[str | None, checks.optional(checks.text)] = None
     exposure_s: Figure = None
     name: Annotated[str, checks.label] = ""
+    full_turn: Flag = False
 
     def _to_json(self) -> dict[str, Any]:
         fields = super()._to_json()
@@ -148,6 +150,7 @@ class Header(Message):
         scan = _taken(fields, "scan")
         if not isinstance(scan, dict):
             raise MessageError(f"scan: {checks.refused('named fields', scan)}")
+        scan = {"full_turn": False, **scan}  # sources that know nothing of it mean no
         return super()._from_json({**scan, "series": _taken(fields, "series"), "stage": _taken(fields, "stage")})
 
 

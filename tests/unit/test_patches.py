@@ -225,5 +225,6 @@ def test_no_room_is_said_and_not_searched_for_ever():
     small = SliceGeometry.centered((0, 0, 0), (1, 0, 0), (0, 1, 0), pixel_mm=0.2, shape=(64, 16))
     with pytest.raises(ValueError, match="slices: expected one of 20 x 20 pixels or more, got small 64 x 16"):
         PatchSampler(CONE, SIZE, "MIXED").draw(8, {"small": small}, matrices)
-    poses = PatchSampler(CONE, SIZE, "NEAR_SLICES").draw(8, {"small": small, "xy": default_slices(CONE)["xy"]}, matrices)
+    slices = {"small": small, "xy": default_slices(CONE)["xy"]}
+    poses = PatchSampler(CONE, SIZE, "NEAR_SLICES").draw(8, slices, matrices)
     assert poses.shape == (8, 3, 3)  # a slice too small for patches stops nobody
