@@ -1,0 +1,338 @@
+"""The reconstructor as a service: what it must never mix, what it counts, what it says."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tango_jit.geometry import ScanGeometry, SliceGeometry, default_slices
+from tango_jit.recon.reconstructor import Reconstructor
+from tango_jit.services.service import State
+from tango_jit.services.slices import SliceTable
+from tango_jit.streams import Flat, Header, Image, SeriesEnd, Slice, View
+from tests.events import wait_until
+from tests.reconstructions import window_of
+from tests.services.conftest import CONE, FAN, FLAT, MU_PER_MM, PARALLEL, STEP_RAD, VIEWS, Scan, pass_turns
+
+OFF_PLANE = SliceGeometry((-1, -1, 5), (2, 0, 0), (0, 2, 0), 16, 16)
+
+
+def filled(bench, scan, *, every=1):
+    """A bench with a full window of the frames 0 to 23 and its first slices."""
+    bench.service.write("update_every", every)
+    bench.push(scan.header)
+    if scan.counts:
+        bench.push(scan.dark, scan.flat)
+    bench.frames(scan, *range(VIEWS))
+    bench.slices.wait(Slice, lambda slice: slice.last_frame == VIEWS - 1)
+    return bench
+
+
+def series_of(bench):
+    """The filtered series so far, in their order."""
+    return [header.series for header in bench.filtered.all(Header)]
+
+
+def assert_anew(bench, scan, *, views=VIEWS):
+    """The window is empty, under a new name; slices come again from new frames alone, under a new generation."""
+    bench.filtered.wait(Header, lambda header: header.series == f"{scan.series}#2")
+    before = bench.slices.all(Slice)
+    bench.frames(scan, *range(VIEWS, VIEWS + views - 2))
+    assert bench.slices.all(Slice) == before, "slices from a window that is not full"
+    bench.frames(scan, *range(VIEWS + views - 2, VIEWS + views))
+    first = bench.slices.wait(Slice, lambda slice: slice.last_frame == VIEWS + views - 1)
+    after = bench.slices.all(Slice)[len(before) :]
+    assert min(slice.first_frame for slice in after) == VIEWS
+    assert first.generation > max(slice.generation for slice in before)
+    assert series_of(bench) == [f"{scan.series}#1", f"{scan.series}#2"]
+    assert {image.series for image in bench.filtered.all(Image) if image.frame >= VIEWS} == {f"{scan.series}#2"}
+
+
+# ---- what begins anew, and what does not
+
+
+@pytest.mark.parametrize(("name", "value"), [("filter", "HANN"), ("center_offset_px", 1.5)])
+def test_another_filter_or_centre_begins_anew(bench, name, value):
+    scan = Scan(FAN)
+    bench = filled(bench(), scan)
+    bench.service.write(name, value)
+    assert_anew(bench, scan)
+    header = bench.filtered.all(Header)[-1]
+    assert header.filter == ("hann" if name == "filter" else "ram-lak")
+    assert header.geometry == (FAN if name == "filter" else FAN.shifted(1.5))
+
+
+def test_a_full_turn_begins_anew_with_twice_the_span(bench):
+    scan = Scan(PARALLEL)
+    bench = filled(bench(), scan)
+    half = bench.slices.all(Slice)[-1]
+    assert (half.first_frame, half.last_frame) == (VIEWS // 2, VIEWS - 1)
+    bench.service.write("full_turn", True)
+    assert_anew(bench, scan)
+    whole = bench.slices.all(Slice)[-1]
+    assert (whole.first_frame, whole.last_frame) == (VIEWS, 2 * VIEWS - 1)
+
+
+def test_reset_begins_anew(bench, clock):
+    scan = Scan(FAN)
+    bench = filled(bench(clock=clock), scan)
+    bench.frames(scan, VIEWS - 1 + 3)  # two lost
+    bench.push(scan.image(0, series="another"))
+    bench.after(0.3)
+    wait_until(lambda: bench.after(0.3) or bench.values["frames_refused"] == 1, what="a refused frame")
+    assert (bench.values["frames_lost"], bench.values["fill"]) == (2, 1.0)
+    bench.service.reset()
+    bench.after(0.3)
+    for name in ("frames_received", "frames_lost", "frames_refused", "fill"):
+        assert bench.values[name] == 0, name
+    before = len(bench.slices.all(Slice))
+    bench.frames(scan, *range(30, 30 + VIEWS))
+    new = bench.slices.wait(Slice, lambda slice: slice.last_frame == 29 + VIEWS)
+    assert new.first_frame == 30
+    assert len(bench.slices.all(Slice)) == before + 1
+    assert series_of(bench) == ["scan#1", "scan#2"]
+
+
+def test_a_new_flat_field_begins_anew_with_the_new_dose(bench):
+    scan = Scan(FAN, counts=True)
+    bench = filled(bench(), scan)
+    old = bench.slices.all(Slice)[-1]
+    bench.push(scan.mean(Flat, 2 * FLAT))
+    assert_anew(bench, scan)
+    new = bench.slices.all(Slice)[-1]
+    assert new.data[:, 0, 16, 16].mean() > 1.1 * old.data[:, 0, 16, 16].mean()  # twice the flat: log 2 more everywhere
+
+
+def test_repeated_headers_darks_and_flats_change_nothing(bench):
+    scan = Scan(FAN, counts=True)
+    bench = filled(bench(), scan)
+    before = bench.slices.all(Slice)[-1]
+    bench.push(scan.header, scan.dark, scan.flat)
+    bench.frames(scan, VIEWS)
+    after = bench.slices.wait(Slice, lambda slice: slice.last_frame == VIEWS)
+    assert after.first_frame == 1
+    assert after.generation == before.generation
+    assert series_of(bench) == ["scan#1"]
+
+
+def test_a_new_series_begins_anew_and_default_slices_follow_it(bench):
+    scan, other = Scan(CONE), Scan(replace(CONE, u_mm=(0.3, 0, 0), cols=20), "other")
+    bench = filled(bench(), scan)
+    placed = SliceGeometry((-0.5, -0.5, 0.1), (1, 0, 0), (0, 1, 0), 12, 10)
+    bench.service.write("shape_xz", np.array(placed.shape))
+    bench.service.move_slice("xz", placed.nine)
+    bench.push(other.header)
+    bench.frames(other, *range(100, 100 + VIEWS))
+    bench.slices.wait(Slice, lambda slice: slice.series == "other" and slice.slice == "yz")
+    new = {slice.slice: slice for slice in bench.slices.all(Slice) if slice.series == "other"}
+    defaults = default_slices(other.geometry)
+    assert {name: slice.geometry for name, slice in new.items()} == defaults | {"xz": placed}
+    assert {slice.first_frame for slice in new.values()} == {100}
+    assert bench.values["series"] == "other"
+    assert series_of(bench)[-1].startswith("other#")
+
+
+# ---- the slices
+
+
+def test_slices_are_what_the_reconstructor_makes_of_the_frames(bench):
+    scan = Scan(CONE)
+    bench = filled(bench(), scan)
+    window = window_of(CONE, range(VIEWS), STEP_RAD * np.arange(VIEWS), scan.views)
+    pass_turns(bench.service)
+    slices = {slice.slice: slice for slice in bench.slices.all(Slice)}
+    assert set(slices) == {"xy", "xz", "yz"}
+    for name, slice in slices.items():
+        expected = Reconstructor(CONE).reconstruct(window, default_slices(CONE)[name])
+        np.testing.assert_allclose(slice.data, expected, atol=1e-4 * MU_PER_MM)
+        np.testing.assert_allclose(bench.values[f"slice_{name}"], expected[:, 0].mean(0), atol=1e-4 * MU_PER_MM)
+        assert bench.values[f"frame_number_{name}"] == VIEWS - 1
+    place = slices["xy"].geometry
+    rows, cols = np.indices(place.shape) + 0.5
+    x = place.origin_mm[0] + cols / place.cols * place.u_mm[0]
+    y = place.origin_mm[1] + rows / place.rows * place.v_mm[1]
+    inside = np.hypot(x - scan.ball_mm[0], y - scan.ball_mm[1]) < 0.6 * scan.ball_radius_mm
+    assert slices["xy"].data[:, 0].mean(0)[inside].mean() == pytest.approx(MU_PER_MM, rel=0.1)
+
+
+def test_whole_halves_are_complete_and_missing_views_are_told(bench):
+    scan = Scan(FAN)
+    bench = filled(bench(), scan, every=VIEWS)
+    whole = bench.slices.all(Slice)[-1]
+    assert whole.complete
+    assert whole.data.shape[0] == 2
+    turn = range(VIEWS, 2 * VIEWS)
+    bench.frames(scan, *(n for n in turn if n not in (30, 32)), 2 * VIEWS, 2 * VIEWS + 1)
+    torn = bench.slices.wait(Slice, lambda slice: slice.last_frame > VIEWS)
+    assert not torn.complete
+    assert torn.data.shape[0] == 3
+    pass_turns(bench.service)
+    np.testing.assert_array_equal(bench.values["slice_xy"], torn.data[2, 0])
+
+
+def test_slices_come_every_so_many_frames(bench):
+    scan = Scan(FAN)
+    bench = filled(bench(), scan, every=5)
+    bench.frames(scan, *range(VIEWS, VIEWS + 12))
+    last = [slice.last_frame for slice in bench.slices.all(Slice)]
+    assert last == [VIEWS - 1, VIEWS + 4, VIEWS + 9]
+    assert bench.values["slices_reconstructed"] == 3
+    bench.service.write("update_every", 2)
+    pass_turns(bench.service)
+    bench.frames(scan, *range(VIEWS + 12, VIEWS + 16))
+    last = [slice.last_frame for slice in bench.slices.all(Slice)][3:]
+    assert last == [VIEWS + 11, VIEWS + 13, VIEWS + 15]  # two frames had come since the last one
+
+
+def test_the_view_names_the_slices_on_both_streams(bench):
+    scan = Scan(CONE)
+    bench = filled(bench(), scan)
+    for stream in (bench.slices, bench.filtered):
+        view = stream.all(View)[-1]
+        assert dict(view.slices) == default_slices(CONE)
+        assert view.filter == "ram-lak"
+    assert {slice.generation for slice in bench.slices.all(Slice)} == {view.generation}
+    bench.service.add_slice("mine")
+    bench.service.remove_slice("yz")
+    for stream in (bench.slices, bench.filtered):
+        new = stream.wait(View, lambda view: set(view.slices) == {"xy", "xz", "mine"})
+        assert new.generation > view.generation
+    moved = bench.slices.wait(Slice, lambda slice: slice.slice == "mine")  # without a new frame
+    assert moved.last_frame == VIEWS - 1
+    assert "slice_mine" in bench.service.signals
+    assert "slice_yz" not in bench.service.signals
+
+
+# ---- what is counted
+
+
+def test_repeats_are_counted_and_skipped(bench, clock):
+    scan = Scan(FAN)
+    bench = filled(bench(clock=clock), scan)
+    bench.push(scan.image(20), scan.image(VIEWS - 1))
+    bench.frames(scan, VIEWS)
+    bench.after(0.3)
+    assert bench.values["frames_duplicate"] == 2
+    assert bench.values["frames_received"] == VIEWS + 1
+    assert [image.frame for image in bench.filtered.all(Image)] == list(range(VIEWS + 1))
+    assert [slice.last_frame for slice in bench.slices.all(Slice)] == [VIEWS - 1, VIEWS]
+
+
+def test_frames_without_use_are_counted_and_left_out(bench, clock):
+    scan = Scan(FAN)
+    bench = filled(bench(clock=clock), scan)
+    bench.push(scan.image(VIEWS, series="unknown"), scan.image(VIEWS, data=np.zeros((1, 31), np.float32)))
+    bench.frames(scan, VIEWS)
+    bench.after(0.3)
+    assert bench.values["frames_refused"] == 2
+    assert bench.values["frames_received"] == VIEWS + 1
+    assert [image.frame for image in bench.filtered.all(Image)] == list(range(VIEWS + 1))
+
+
+def test_late_frames_are_used_in_their_place(bench, clock):
+    scan = Scan(FAN)
+    bench = bench(clock=clock)
+    bench.push(scan.header)
+    bench.frames(scan, *range(10), 11, 10, *range(12, VIEWS))
+    bench.after(0.3)
+    assert (bench.values["frames_late"], bench.values["frames_lost"]) == (1, 0)
+    assert bench.slices.wait(Slice).complete
+
+
+def test_latency_is_from_the_last_frame_to_the_slices(bench, clock):
+    scan = Scan(FAN)
+    clock.lag = 0.05
+    bench = filled(bench(clock=clock), scan)
+    wait_until(lambda: bench.values["latency_ms"] == pytest.approx(50), what="a latency of 50 ms")
+    clock.lag = 0.2
+    bench.frames(scan, VIEWS)
+    wait_until(lambda: bench.values["latency_ms"] == pytest.approx(200), what="a latency of 200 ms")
+    assert {slice.timestamp_s for slice in bench.slices.all(Slice)} == {clock.now}
+
+
+# ---- what it says
+
+
+def test_losses_alarm_for_a_while(bench, clock):
+    scan = Scan(FAN)
+    bench = filled(bench(clock=clock), scan)
+    bench.after(0.3)
+    assert bench.values["state"] is State.RUNNING
+    bench.frames(scan, VIEWS, VIEWS + 3)
+    bench.after(0.3)
+    assert bench.values["frames_lost"] == 2
+    assert bench.values["state"] is State.ALARM
+    assert "2 frames lost" in bench.values["status"]
+    clock.now += 5
+    bench.frames(scan, VIEWS + 4)
+    bench.after(0.3)
+    assert bench.values["state"] is State.ALARM
+    clock.now += 6
+    bench.frames(scan, VIEWS + 5)
+    bench.after(0.3)
+    assert bench.values["state"] is State.RUNNING
+    assert bench.values["frames_lost"] == 2
+
+
+def test_the_end_of_a_series_and_silence_are_standby(bench, clock):
+    scan = Scan(FAN)
+    bench = filled(bench(clock=clock), scan)
+    bench.after(3)
+    assert bench.values["state"] is State.STANDBY
+    assert "no frame for 3 s" in bench.values["status"]
+    bench.frames(scan, VIEWS)
+    bench.after(0.3)
+    assert bench.values["state"] is State.RUNNING
+    bench.push(SeriesEnd(scan.series, VIEWS + 1))
+    assert bench.filtered.wait(SeriesEnd) == SeriesEnd("scan#1", VIEWS + 1)
+    bench.after(0.3)
+    assert bench.values["state"] is State.STANDBY
+    assert f"{scan.series} ended after {VIEWS + 1} frames" in bench.values["status"]
+
+
+def test_a_slice_that_the_scan_cannot_show_alarms_and_the_others_go_on(bench, clock):
+    scan = Scan(FAN)
+    bench = filled(bench(clock=clock, slices=SliceTable({"off": OFF_PLANE, "xy": None})), scan)
+    bench.after(0.3)
+    assert bench.values["state"] is State.ALARM
+    assert "off: slice: expected the plane z = 0 mm" in bench.values["status"]
+    assert {slice.slice for slice in bench.slices.all(Slice)} == {"xy"}
+    bench.service.remove_slice("off")
+    bench.frames(scan, VIEWS)
+    bench.after(0.3)
+    assert bench.values["state"] is State.RUNNING
+    assert bench.slices.wait(Slice, lambda slice: slice.last_frame == VIEWS).slice == "xy"
+
+
+def test_a_place_that_the_scan_cannot_show_is_refused(bench):
+    bench = filled(bench(), Scan(FAN))
+    before = bench.values
+    with pytest.raises(ValueError, match="geometry_xy: slice: expected the plane z = 0 mm"):
+        bench.service.move_slice("xy", OFF_PLANE.nine)
+    assert bench.values["geometry_xy"] is before["geometry_xy"]
+    assert bench.values["generation"] == before["generation"]
+
+
+def test_counts_wait_for_their_flat_field(bench, clock):
+    scan = Scan(FAN, counts=True)
+    bench = bench(clock=clock)
+    bench.push(scan.header, scan.dark, *(scan.image(n) for n in range(3)))
+    wait_until(lambda: bench.after(0.3) or bench.values["frames_refused"] == 3, 5, "3 refused frames")
+    assert bench.values["state"] is not State.RUNNING
+    assert not bench.filtered.all(Image)
+    bench.push(scan.flat)
+    bench.frames(scan, *range(3, 3 + VIEWS))
+    bench.after(0.3)
+    assert bench.values["state"] is State.RUNNING
+    assert bench.slices.wait(Slice).first_frame == 3
+
+
+def test_another_scanner_shape_refuses_the_frames_of_the_old(bench, clock):
+    wide = ScanGeometry.parallel(rows=1, cols=40, pixel_mm=0.1)
+    bench = filled(bench(clock=clock), Scan(PARALLEL))
+    bench.push(Scan(wide, "wide").header, Scan(PARALLEL).image(VIEWS))
+    bench.frames(Scan(wide, "wide"), 0)
+    bench.after(0.3)
+    assert (bench.values["frames_received"], bench.values["frames_refused"]) == (1, 1)
