@@ -76,7 +76,8 @@ class DetectorService(Service):
         self._go.clear()
 
     def stop(self) -> None:
-        """End the series after the present frame."""
+        """End the series after the present frame; steps that are owed are forgotten."""
+        self._steps = 0
         super().stop()
         self._go.set()
 
@@ -193,9 +194,8 @@ class DetectorService(Service):
             self._pusher.forget(retained)
         with suppress(OSError):
             self._source.close()
-        self._source = None
-        self._steps = 0
         self.publish(**self.counters())
+        self._source = None
         if self._done:
             self.set_state(State.STANDBY, self._done)
 

@@ -63,6 +63,7 @@ class DenoiserService(Service):
     def rollback(self) -> None:
         """Back to the weights before the present ones, and keep them. Raises RuntimeError if there are none."""
         version = self._engine.rollback()
+        self._weights_at = self.clock()
         self.publish(weights_version=version, frozen=True)
 
     def accept(self, name: str, value: Any) -> None:

@@ -13,6 +13,7 @@ import psutil
 import torch
 
 from tango_jit.geometry import SliceGeometry
+from tango_jit.recon.backproject import warm_up
 from tango_jit.recon.center import Search, find_center
 from tango_jit.recon.pipeline import Options, Pipeline, full_slice
 from tango_jit.recon.preprocess import FILTERS
@@ -166,6 +167,8 @@ class ReconstructorService(Service):
     def open(self) -> None:
         torch.set_num_threads(self._threads)
         numba.set_num_threads(min(self._threads, numba.get_num_threads()))
+        self.set_state(State.INIT, "compiling the backprojector: the first start takes a while")
+        warm_up(self._backend)
         self._forget_scan()
         self._inbox = Mailbox(self._budget_bytes, "lossless")
         self._subscriber = Subscriber(self._raw, self._inbox, kind="pull", clock=self.clock)
@@ -379,19 +382,17 @@ class ReconstructorService(Service):
             return State.STANDBY, f"waiting for a detector: {trouble}"
         if self._ended:
             return State.STANDBY, f"series {self._header.series} ended after {self._count.received} frames"
-        if now - self._received_at > max(SILENCE_S, 3 * self._period_s):
-            return State.STANDBY, f"series {self._header.series}: no frame for {now - self._received_at:.0f} s"
         if self._problems:
             return State.ALARM, "; ".join(f"{what}: {why}" for what, why in self._problems.items())
+        if now - self._received_at > max(SILENCE_S, 3 * self._period_s):
+            return State.STANDBY, f"series {self._header.series}: no frame for {now - self._received_at:.0f} s"
         if now - self._lost_at < LOSS_ALARM_S:
             return State.ALARM, f"{self._count.lost} frames lost"
         fill = self._pipeline.fill if self._pipeline else 0.0
         if fill < 1:
             return State.RUNNING, f"window filling: {100 * fill:.0f} %"
-        return (
-            State.RUNNING,
-            f"{self._slice_rate.per_second(now):.1f} slices/s from {len(self._table.geometries)} slices",
-        )
+        rate, count = self._slice_rate.per_second(now), len(self._table.geometries)
+        return State.RUNNING, f"{rate:.1f} slices/s from {count} slices"
 
 
 def _filter(label: str) -> str:

@@ -21,6 +21,7 @@ from tango_jit.learn.patches import PatchSampler
 from tango_jit.learn.settings import SETTINGS, TrainerSettings
 from tango_jit.learn.trainer import Trainer
 from tango_jit.learn.unet import NetworkConfig
+from tango_jit.recon.backproject import warm_up
 from tango_jit.recon.reconstructor import Reconstructor
 from tango_jit.recon.window import ProjectionWindow, Window, WindowOverflowError
 from tango_jit.services.files import new_file
@@ -58,13 +59,13 @@ class TrainerService(Service):
         `settings` is what the signal of that name showed before a restart; empty: the preset PRODUCT.
         """
         super().__init__(clock)
+        self._settings, region = remembered(settings)
         self._filtered = filtered
         self._backend, self._seed, self._threads, self._nice = backend, seed, threads, nice
         self._budget_bytes = budget_bytes
         self._weights_out = Publisher(weights_endpoint, budget_bytes=budget_bytes)
         self._inbox = Mailbox(budget_bytes, "drop_oldest")
         self._subscriber: Subscriber | None = None
-        self._settings, region = remembered(settings)
         self._trainer = Trainer(self._settings, seed=seed)
         self._paused = False
         self._curve = Curve()
@@ -161,6 +162,8 @@ class TrainerService(Service):
     def open(self) -> None:
         torch.set_num_threads(self._threads)
         self._step_aside()
+        self.set_state(State.INIT, "compiling the backprojector: the first start takes a while")
+        warm_up(self._backend)
         self._forget_scan()
         self._inbox = Mailbox(self._budget_bytes, "drop_oldest")
         self._subscriber = Subscriber(self._filtered, self._inbox, clock=self.clock)
@@ -357,8 +360,10 @@ def remembered(text: str) -> tuple[TrainerSettings, np.ndarray]:
         fields = json.loads(text)
         training = fields["training"]
         network = NetworkConfig.from_dict(training.pop("network"))
-        return TrainerSettings(network=network, **training), np.array(fields["region"], np.float64)
-    except (KeyError, TypeError, ValueError) as error:
+        region = np.array(fields["region"], np.float64).reshape(-1)
+        check_region(region)
+        return TrainerSettings(network=network, **training), region
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"Settings: expected what the attribute settings showed, got {text[:60]!r}: {error}"
         ) from error

@@ -53,3 +53,14 @@ def get(name: str) -> Backprojector:
     if name not in BACKENDS:
         raise ValueError(f"backend: expected one of {', '.join(BACKENDS)}, got {name!r}")
     return import_module(f"{__name__}.{name}").backproject
+
+
+def warm_up(name: str) -> None:
+    """Compile the backend of that name, or load it from its cache: afterwards calls take no extra time.
+
+    The first time on a machine takes some seconds. Raises ValueError for an unknown backend.
+    """
+    get(name)
+    prepare = getattr(import_module(f"{__name__}.{name}"), "warm_up", None)
+    if prepare is not None:
+        prepare()
