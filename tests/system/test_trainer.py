@@ -103,7 +103,7 @@ def test_save_load_and_rollback(running, tmp_path):
     for command, argument, words in (
         ("Load", str(nonsense), "expected a safetensors file"),
         ("Load", str(tmp_path / "missing"), "No such file"),
-        ("Save", str(tmp_path / "no" / "folder" / "x"), "expected a folder"),
+        ("Save", str(tmp_path / "no" / "folder" / "x"), "in a folder that exists"),
     ):
         with pytest.raises(tango.DevFailed, match=words):
             trainer.command_inout(command, argument)
