@@ -115,7 +115,7 @@ class Deployment:
     """
 
     def __init__(self, folder: Path, *, prefix: str = "jit", instance: str = "1") -> None:
-        self.folder = folder
+        self.folder = folder = folder.resolve()  # the processes run in it
         self.prefix, self.instance = prefix, instance
         self._record = folder / "run.json"
 

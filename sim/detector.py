@@ -43,7 +43,7 @@ class DetectorService(Service):
         self._frames: Iterator[Image] = iter(())
         self._rate = Rate()
         self._due_at = 0.0
-        self._done = ""
+        self._done = self._replayed = ""
         self.publish(raw_endpoint=self._pusher.endpoint, monitor_endpoint=self._copies.endpoint)
         self.set_state(State.STANDBY, "ready: choose a recording, then Start")
 
@@ -100,7 +100,8 @@ class DetectorService(Service):
 
     def open(self) -> None:
         self._done = ""
-        self._source = open_recording(self.values["recording"])
+        self._replayed = self.values["recording"]
+        self._source = open_recording(self._replayed)
         self._series = f"{self._source.header.name or 'recording'}-{uuid.uuid4().hex[:8]}"
         self._frames = replay(
             self._source, self._series, self.values["first_frame"], self.values["last_frame"], self._loops, self.clock
@@ -213,7 +214,7 @@ class DetectorService(Service):
         late = max(self.clock() - self._due_at, 0.0) if self.values["frame_period_s"] else 0.0
         if late >= LATE_S:
             return State.ALARM, f"frames are {late:.1f} s late: the reconstructor is missing or too slow"
-        return State.RUNNING, f"replaying {self.values['recording']}"
+        return State.RUNNING, f"replaying {self._replayed}"
 
 
 def replay(

@@ -13,7 +13,7 @@ from tango_jit.recon.backproject import get
 from tango_jit.recon.reconstructor import fan_plane_z_mm
 from tango_jit.recon.window import Window
 
-STEPS_PX = (2.0, 0.5, 0.125)
+STEPS_PX = (1.0, 0.25, 0.0625)  # the peak may be narrow, with others beside it
 SIDE = 256  # pixels of the slice that is looked at
 
 

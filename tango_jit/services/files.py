@@ -17,7 +17,9 @@ def new_file(path: Path, what: str, *, replace: bool = False) -> Iterator[Path]:
     """
     if not path.parent.is_dir():
         raise ValueError(f"{what}: expected a path in a folder that exists, got {path}")
-    if path.is_dir() or (path.exists() and not replace):
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise ValueError(f"{what}: expected a regular file or a new one, got {path}")
+    if path.exists() and not replace:
         raise ValueError(f"{what}: expected a new file, got {path}, which exists")
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
     try:

@@ -40,6 +40,8 @@ from tango_jit.streams import (
 
 LOSS_ALARM_S = 10.0
 SILENCE_S = 2.0
+LATE_S = 1.0
+CATCH_UP_S = 5.0  # the longest time without an update while frames wait
 
 
 class ReconstructorService(Service):
@@ -92,7 +94,7 @@ class ReconstructorService(Service):
         self._ended = False
         self._since_update = 0
         self._frame_rate, self._slice_rate = Rate(), Rate()
-        self._received_at = self._lost_at = self._period_s = 0.0
+        self._received_at = self._lost_at = self._period_s = self._updated_at = 0.0
         self._lost_seen = 0
         self._shown_generation = -1
         self._search: Iterator[Search] = iter(())
@@ -309,8 +311,12 @@ class ReconstructorService(Service):
     def _due(self) -> bool:
         if self._pipeline is None or self._pipeline.fill < 1:
             return False
+        every = self.values["update_every"]
+        now = self.clock()
+        if len(self._inbox) and now - self._received_at > LATE_S and 0 <= now - self._updated_at < CATCH_UP_S:
+            return False  # catch up with the frames first
         moved = self._shown_generation != self.values["generation"]
-        return moved or self._since_update >= self.values["update_every"]
+        return moved or self._since_update >= every
 
     def _update(self) -> None:
         """Reconstruct and publish every slice from the window as it is now."""
@@ -334,7 +340,7 @@ class ReconstructorService(Service):
                 pictures |= {f"slice_{name}": full_slice(planes), f"frame_number_{name}": window.last_frame}
         now = self.clock()
         self._slice_rate.add(now, len(geometries))
-        self._since_update = 0
+        self._since_update, self._updated_at = 0, now
         self._shown_generation = generation
         with self._lock:
             known = self.signals
@@ -384,6 +390,9 @@ class ReconstructorService(Service):
             return State.STANDBY, f"series {self._header.series} ended after {self._count.received} frames"
         if self._problems:
             return State.ALARM, "; ".join(f"{what}: {why}" for what, why in self._problems.items())
+        if len(self._inbox) and now - self._received_at > SILENCE_S:
+            behind = f"{len(self._inbox)} frames and {now - self._received_at:.0f} s behind"
+            return State.ALARM, f"{behind}: fewer or smaller slices, or a larger update_every"
         if now - self._received_at > max(SILENCE_S, 3 * self._period_s):
             return State.STANDBY, f"series {self._header.series}: no frame for {now - self._received_at:.0f} s"
         if now - self._lost_at < LOSS_ALARM_S:

@@ -113,6 +113,8 @@ class SliceTable:
         old = self.geometries.get(name) or SliceGeometry((-1, -1, 0), (2, 0, 0), (0, 2, 0), 256, 256)
         if kind == "geometry":
             return old.with_nine(value)
+        if name not in self.geometries:
+            raise ValueError(f"shape_{name}: expected a scan or a geometry before the shape, none has come yet")
         if value.shape != (2,):
             raise ValueError(f"shape_{name}: expected 2 numbers (rows, columns), got {value.shape[0]}")
         return SliceGeometry(old.origin_mm, old.u_mm, old.v_mm, int(value[0]), int(value[1]))

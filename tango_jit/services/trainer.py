@@ -32,6 +32,7 @@ from tango_jit.streams import FrameCount, Header, Image, Mailbox, Message, Publi
 
 SILENCE_S = 4.0
 STEPS_A_ROUND = 4
+REJECTED_ALARM_S = 10.0
 FIELDS = ("features", "depth", "frames", "frame_interval", "learning_rate", "batch_size", "patch_size", "buffer_size")
 SAMPLING = ("sampling", "region", "patch_size")
 
@@ -88,6 +89,7 @@ class TrainerService(Service):
         self._received_at = 0.0
         self._ended = False
         self._problem = ""
+        self._rejected_at = -1e9
         self._gaps = False  # the window is full but its halves are not
         self._period_s = 0.0
 
@@ -221,7 +223,8 @@ class TrainerService(Service):
         """A new series, filter or centre: the window fills anew; the network goes on. A repeat is a no-op."""
         if header == self._header:
             return
-        slices = self._slices
+        same = self._header is None or self._header.geometry == header.geometry
+        slices = self._slices if same else {}  # those of another scanner may lie where this one sees nothing
         self._forget_scan()
         self._slices = slices
         self._header = header
@@ -256,9 +259,12 @@ class TrainerService(Service):
         self._add_pairs(window)
         if not self._trainer.ready:
             return
+        before, rejected = self._trainer.steps, self._trainer.steps_rejected
         for _ in range(STEPS_A_ROUND):
             self._trainer.step()
-        self._steps_rate.add(self.clock(), STEPS_A_ROUND)
+        self._steps_rate.add(self.clock(), self._trainer.steps - before)
+        if self._trainer.steps_rejected > rejected:
+            self._rejected_at = self.clock()
         if self.clock() - self._published_at >= self.values["publish_every_s"]:
             self._publish_weights()
 
@@ -268,12 +274,13 @@ class TrainerService(Service):
         wanted = round(STEPS_A_ROUND * settings.batch_size / self.values["reuse_wanted"])
         try:
             poses = self._current_sampler().draw(max(wanted, 1), self._slices, window.matrices)
+            size = settings.patch_size
+            pairs = self._engine.reconstruct_pairs(window, poses, (size, size))
         except ValueError as error:  # no room in the region: the operator may widen it
             self._problem = str(error)
             self._stop.wait(0.5)
             return
         self._problem = ""
-        pairs = self._engine.reconstruct_pairs(window, poses, (settings.patch_size, settings.patch_size))
         self._trainer.add(pairs, self._kind_of_pairs())
         self._pairs_rate.add(self.clock(), len(pairs))
 
@@ -345,6 +352,11 @@ class TrainerService(Service):
             return State.STANDBY, f"no new frames: {self._trainer.steps} steps done, weights stay"
         if self._problem:
             return State.ALARM, self._problem
+        if 0 <= now - self._rejected_at < REJECTED_ALARM_S:
+            return (
+                State.ALARM,
+                "steps are not finite and undone: lower the learning_rate, then Rollback or ResetNetwork",
+            )
         if self._gaps:
             return State.ALARM, "views are missing in the window: no pairs are made from incomplete halves"
         if self._window is None or self._window.fill < 1:
