@@ -25,7 +25,9 @@ from tests.events import wait_until
 from tests.real_scans import htc_stream
 
 
-def live(seconds: float, frame_period_s: float, preset: str) -> dict[str, Any]:
+def live(
+    seconds: float, frame_period_s: float, preset: str, reuse: float | None = None, threads: int | None = None
+) -> dict[str, Any]:
     """One live run; returns the report."""
     scan = HtcScan()
     with tempfile.TemporaryDirectory(prefix="htc-live-") as folder:
@@ -34,8 +36,19 @@ def live(seconds: float, frame_period_s: float, preset: str) -> dict[str, Any]:
         try:
             host = deployment.up()
             devices = {m: tango.DeviceProxy(f"tango://{host}/{name}") for m, name in deployment.devices.items()}
+            if threads is not None:
+                devices["trainer"].put_property({"Threads": threads})
+                devices["trainer"].Init()
+            if reuse is not None:
+                devices["trainer"].reuse_wanted = reuse
+            settings = {
+                "frame_period_s": frame_period_s,
+                "preset": preset,
+                "reuse_wanted": devices["trainer"].reuse_wanted,
+                "trainer_threads": int(devices["trainer"].get_property("Threads")["Threads"][0] if threads else 0),
+            }
             prepare(devices, recording, frame_period_s, preset)
-            return follow(devices, scan, seconds) | {"settings": {"frame_period_s": frame_period_s, "preset": preset}}
+            return follow(devices, scan, seconds) | {"settings": settings}
         finally:
             deployment.down()
 
@@ -101,9 +114,11 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0, help="of training")
     parser.add_argument("--frame-period", type=float, default=0.024, help="s")
     parser.add_argument("--preset", default="PRODUCT")
+    parser.add_argument("--reuse", type=float, help="reuse_wanted of the trainer; default: as it is delivered")
+    parser.add_argument("--threads", type=int, help="Threads of the trainer; default: as it is delivered")
     parser.add_argument("--json", type=Path, help="where to write the report")
     arguments = parser.parse_args()
-    report = live(arguments.seconds, arguments.frame_period, arguments.preset)
+    report = live(arguments.seconds, arguments.frame_period, arguments.preset, arguments.reuse, arguments.threads)
     print({k: v for k, v in report.items() if k != "curve"})
     if arguments.json:
         arguments.json.write_text(json.dumps(report, indent=1) + "\n")

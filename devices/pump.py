@@ -48,11 +48,17 @@ class Pump(Listener):
             self._door.refresh(added, removed)
 
     def stop(self) -> None:
-        """Ends the thread: a push may wait for the device's lock, which the caller may hold (Tango: 3.2 s)."""
+        """Pushes nothing more. Waits for the thread only where the device goes away with its lock.
+
+        After Init the device goes on: a push that waits for its lock, which Init holds, then finds that it is not
+        wanted any more. Waiting for it here would take as long as Tango lets it wait, 3.2 s.
+        """
         with self._wake:
             self._stopped = True
             self._wake.notify()
-        self._thread.join(5.0)
+        util, name = tango.Util.instance(), self._door.get_name()
+        if util.is_svr_shutting_down() or util.is_device_restarting(name):
+            self._thread.join(5.0)
 
     def _run(self) -> None:
         with tango.EnsureOmniThread():
@@ -64,19 +70,15 @@ class Pump(Listener):
                     news, self._news = self._news, {}
                     tables = bool(self._tables)
                 if tables:
-                    self._guarded(self._follow_tables_alone)
+                    self._guarded(self.follow_tables)
                 for name, value in news.items():
-                    if self._stopped:
-                        return
                     self._guarded(lambda name=name, value=value: self._door.push(name, value))
-
-    def _follow_tables_alone(self) -> None:
-        with tango.AutoTangoMonitor(self._door):
-            self.follow_tables()
 
     def _guarded(self, action: Callable[[], None]) -> None:
         """A device that is busy for longer than Tango waits, or an attribute just removed, costs this event only."""
         try:
-            action()
+            with tango.AutoTangoMonitor(self._door):
+                if not self._stopped:
+                    action()
         except tango.DevFailed as error:
             log.warning("%s: event not pushed: %s", self._door.get_name(), error.args[0].desc)

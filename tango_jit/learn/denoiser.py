@@ -174,6 +174,10 @@ class Denoiser:
         guarded = self._judge(name, accuracy, bool(np.isfinite(image).all()))
         return Result(raw if guarded else image, raw, accuracy, errors, guarded, active.weights.version)
 
+    def forget(self, name: str) -> None:
+        """This slice is no more: its verdict is not that of a later one of the same name."""
+        self._guarded.discard(name)
+
     def _judge(self, name: str, accuracy: float | None, finite: bool) -> bool:
         """Whether to show the raw slice; without an accuracy the last verdict stands."""
         if accuracy is not None and (accuracy >= GUARD_ON or accuracy < GUARD_OFF):

@@ -33,10 +33,16 @@ class Options:
 class Pipeline:
     """Filters and collects the frames of one scan.
 
-    Raises ValueError in words for darks and flats that do not fit, and for counts without a flat field.
+    Raises ValueError in words for darks and flats that do not fit, for counts without a flat field, and for a centre
+    further off than half the detector.
     """
 
     def __init__(self, header: Header, dark: Dark | None, flat: Flat | None, options: Options, backend: str) -> None:
+        if abs(options.center_offset_px) > header.geometry.cols / 2:
+            raise ValueError(
+                f"center_offset_px: expected at most half the detector, {header.geometry.cols / 2:g} columns, "
+                f"got {options.center_offset_px:g}"
+            )
         self.geometry = header.geometry.shifted(options.center_offset_px)
         self.options = options
         self._preprocess = Preprocessor(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import Any
 
 import h5py
@@ -24,6 +25,7 @@ from tango_jit.recordings.hdf5 import (
     text,
 )
 from tango_jit.recordings.recording import (
+    Mean,
     Recording,
     RecordingWriter,
     check_fits,
@@ -32,7 +34,7 @@ from tango_jit.recordings.recording import (
     settle_linear,
     unwrap_degrees,
 )
-from tango_jit.streams.messages import Dark, Flat, Header, Image
+from tango_jit.streams.messages import Header, Image
 
 DATA, DARK, FLAT, THETA = (f"exchange/{name}" for name in ("data", "data_dark", "data_white", "theta"))
 TITLE = "exchange/title"
@@ -75,17 +77,15 @@ class DataExchangeReader(Recording):
         times = table.timestamps_s  # where they are not recorded: exposures back to back, from 0
         if times is None:
             times = index.astype(np.float64) * (said.exposure_s or 0.0)
-        super().__init__(
-            file, stack, table, index, index if exact is None else exact, angles * (said.angle_sense or 1), times
-        )
+        frame_numbers = index if exact is None else exact
+        angles = angles * (said.angle_sense or 1)
+        dark, flat = (partial(_mean, file, path, (rows, cols)) for path in (DARK, FLAT))
+        super().__init__(file, stack, table, index, frame_numbers, angles, times, dark, flat)
 
-        series = series_of(file, said.series)
-        dark, flat = _mean(file, DARK, (rows, cols)), _mean(file, FLAT, (rows, cols))
-        self.dark = None if dark is None else Dark(series, *dark)
-        self.flat = None if flat is None else Flat(series, *flat)
-        is_linear = settle_linear(label(file), linear, said.linear, flat is not None)
+        is_linear = settle_linear(label(file), linear, said.linear, _has_frames(file, FLAT))
+        title = printable(text(file, TITLE) or "")
         self.header = Header(
-            series, "raw", scan, is_linear, exposure_s=said.exposure_s, name=printable(text(file, TITLE) or "")
+            series_of(file, said.series), "raw", scan, is_linear, exposure_s=said.exposure_s, name=title
         )
 
 
@@ -113,7 +113,12 @@ def _angles(file: h5py.File, degrees: NDArray[np.float64] | None, table: extensi
     return table.angles_rad
 
 
-def _mean(file: h5py.File, path: str, shape: tuple[int, int]) -> tuple[NDArray[np.float32], int] | None:
+def _has_frames(file: h5py.File, path: str) -> bool:
+    found = dataset(file, path)
+    return found is not None and found.shape[0] > 0
+
+
+def _mean(file: h5py.File, path: str, shape: tuple[int, int]) -> Mean:
     """(mean, how many frames were averaged), None where there are none."""
     found = dataset(file, path)
     if found is None or found.shape[0] == 0:

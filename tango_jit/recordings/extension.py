@@ -125,8 +125,8 @@ def write_mean(group: h5py.Group, kind: str, mean: NDArray[np.float32], count: i
     group.create_dataset(f"{kind}_mean", data=mean).attrs["count"] = count
 
 
-def read_mean(parent: h5py.Group, kind: str, shape: tuple[int, ...]) -> tuple[NDArray[np.float32], int] | None:
-    """(mean, count), or None where the group has none. Raises RecordingError for a wrong shape or count."""
+def find_mean(parent: h5py.Group, kind: str, shape: tuple[int, ...]) -> h5py.Dataset | None:
+    """Where the mean is, None where the group has none. Raises RecordingError for a wrong shape or count."""
     group = subgroup(parent, NAME)
     found = None if group is None else dataset(group, f"{kind}_mean")
     if found is None:
@@ -137,7 +137,13 @@ def read_mean(parent: h5py.Group, kind: str, shape: tuple[int, ...]) -> tuple[ND
             f"{found.file.filename}:{found.name}: expected float32 of shape {shape} and an attribute count "
             f"above 0, got {found.dtype} of shape {found.shape} and {count}"
         )
-    return np.asarray(found[()], np.float32), count
+    return found
+
+
+def read_mean(parent: h5py.Group, kind: str, shape: tuple[int, ...]) -> tuple[NDArray[np.float32], int] | None:
+    """(mean, count), or None where the group has none. Raises as `find_mean`."""
+    found = find_mean(parent, kind, shape)
+    return None if found is None else (np.asarray(found[()], np.float32), int(found.attrs["count"]))
 
 
 def set_geometry(

@@ -49,7 +49,7 @@ def open_to_read(path: str | os.PathLike[str]) -> h5py.File:
         return h5py.File(name, "r", locking="best-effort")
     except OSError as error:
         text = str(error)
-        if "lock" in text:
+        if "lock file" in text or "locking" in text:  # the text on truncated files has "sblock" in it
             reason = (
                 "another program holds it open for writing (HDF5 file lock). Wait until it has closed the file; if "
                 "no program has, and the file system cannot lock, set HDF5_USE_FILE_LOCKING=FALSE"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import Any
 
 import h5py
@@ -26,6 +27,7 @@ from tango_jit.recordings.hdf5 import (
     text,
 )
 from tango_jit.recordings.recording import (
+    Mean,
     Recording,
     RecordingWriter,
     check_fits,
@@ -34,7 +36,7 @@ from tango_jit.recordings.recording import (
     settle_linear,
     unwrap_degrees,
 )
-from tango_jit.streams.messages import Dark, Flat, Header, Image
+from tango_jit.streams.messages import Header, Image
 
 PROJECTION, FLAT, DARK, INVALID = 0, 1, 2, 3  # image_key; -1 in image_key_control marks alignment images
 DATA, KEY, CONTROL = (f"instrument/detector/{name}" for name in ("data", "image_key", "image_key_control"))
@@ -89,16 +91,14 @@ class NXtomoReader(Recording):
         times = table.timestamps_s  # where they are not recorded: exposures back to back, from 0
         if times is None:
             times = sequence.astype(np.float64) * (exposure or 0.0)
-        super().__init__(file, stack, table, stored, every_number[stored], angles, times[stored])
+        dark, flat = (partial(_mean, entry, stack, keys, key) for key in (DARK, FLAT))
+        super().__init__(file, stack, table, stored, every_number[stored], angles, times[stored], dark, flat)
 
-        series = series_of(file, said.series)
-        dark, flat = _mean(entry, stack, keys, DARK), _mean(entry, stack, keys, FLAT)
-        self.dark = None if dark is None else Dark(series, *dark)
-        self.flat = None if flat is None else Flat(series, *flat)
-        is_linear = settle_linear(label(entry), linear, said.linear, flat is not None)
-        self.header = Header(
-            series, "raw", scan, is_linear, exposure_s=exposure, name=printable(text(entry, "title") or "")
-        )
+        exact = {kind: extension.find_mean(entry, kind, (rows, cols)) for kind in ("dark", "flat")}
+        has_flat = bool((keys == FLAT).any()) or exact["flat"] is not None
+        is_linear = settle_linear(label(entry), linear, said.linear, has_flat)
+        title = printable(text(entry, "title") or "")
+        self.header = Header(series_of(file, said.series), "raw", scan, is_linear, exposure_s=exposure, name=title)
 
 
 def _entry(file: h5py.File, name: str | None) -> h5py.Group:
@@ -157,9 +157,7 @@ def _exposure(entry: h5py.Group, said: extension.Said) -> float | None:
     return None if values is None or values.size == 0 or np.median(values) <= 0 else float(np.median(values))
 
 
-def _mean(
-    entry: h5py.Group, stack: h5py.Dataset, keys: NDArray[np.int64], key: int
-) -> tuple[NDArray[np.float32], int] | None:
+def _mean(entry: h5py.Group, stack: h5py.Dataset, keys: NDArray[np.int64], key: int) -> Mean:
     kind = "dark" if key == DARK else "flat"
     stored = np.flatnonzero(keys == key)
     exact = extension.read_mean(entry, kind, stack.shape[1:])

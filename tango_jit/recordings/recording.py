@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -17,13 +17,13 @@ from tango_jit.recordings import extension
 from tango_jit.recordings.hdf5 import DTYPES, Column, RecordingError, read_frame
 from tango_jit.streams.messages import Dark, Flat, Header, Image
 
+Mean = tuple[NDArray[np.float32], int] | None  # the mean frame, of how many; None: there is none
+
 
 class Recording:
     """Base of the readers. Positions run over the valid projections, in the order of the file."""
 
     header: Header
-    dark: Dark | None
-    flat: Flat | None
 
     def __init__(
         self,
@@ -34,8 +34,13 @@ class Recording:
         frame_numbers: NDArray[np.int64],
         angles_rad: NDArray[np.float64],
         timestamps_s: NDArray[np.float64],
+        dark: Callable[[], Mean],
+        flat: Callable[[], Mean],
     ) -> None:
-        """`stored` (n,): where each projection stands in `stack`; the others: its number, angle and time, (n,) each."""
+        """`stored` (n,): where each projection stands in `stack`; then its number, angle and time, (n,) each.
+
+        `dark` and `flat` average their frames; that is done when they are first asked for: there may be gigabytes.
+        """
         if len(stored) == 0:
             raise RecordingError(
                 f"{file.filename}:{stack.name}: expected projections, got none among {len(stack)} frames"
@@ -45,11 +50,31 @@ class Recording:
         self._file, self._stack, self._table, self._stored = file, stack, table, stored
         self.frame_numbers: Sequence[int] = frame_numbers.tolist()
         self.angles_rad, self.timestamps_s = angles_rad, timestamps_s
+        self._read_means, self._means = {"dark": dark, "flat": flat}, dict[str, Mean]()
         for values in (angles_rad, timestamps_s):
             values.setflags(write=False)
 
     def __len__(self) -> int:
         return len(self._stored)
+
+    @property
+    def dark(self) -> Dark | None:
+        """The mean frame without beam; None: there is none. Read when first asked for, raises as `frame` does."""
+        found = self._mean("dark")
+        return None if found is None else Dark(self.header.series, *found)
+
+    @property
+    def flat(self) -> Flat | None:
+        """The mean frame without a sample; None: there is none. Read when first asked for, raises as `frame` does."""
+        found = self._mean("flat")
+        return None if found is None else Flat(self.header.series, *found)
+
+    def _mean(self, kind: str) -> Mean:
+        if kind not in self._means:
+            if not self._file:
+                raise ValueError(f"{kind}: the recording is closed")
+            self._means[kind] = self._read_means[kind]()
+        return self._means[kind]
 
     def frame(self, index: int) -> Image:
         """The projection at position `index`, 0 to len - 1 (not its number: `frame_numbers[index]` is).

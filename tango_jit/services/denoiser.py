@@ -53,7 +53,8 @@ class DenoiserService(Service):
         self._latest: dict[str, Denoised] = {}
         self._scores: dict[str, noise2inverse.Errors] = {}  # of the newest picture of each slice
         self._guarded: set[str] = set()
-        self._helped = False  # some slice was better denoised than raw: before that a guard is no reason to worry
+        self._helped = False  # this network was seen to help on this series: before that a guard is no reason to worry
+        self._series = ""
         self._curve, self._rate = Curve(), Rate()
         self._weights_at = self._slice_at = 0.0
         self.publish(denoised_endpoint=self._denoised_out.endpoint)
@@ -93,6 +94,7 @@ class DenoiserService(Service):
         for subscriber in self._subscribers:
             subscriber.close()
         self._subscribers = ()
+        self.publish(weights_age_s=np.nan)  # nobody looks at the clock any more
 
     def close(self) -> None:
         super().close()
@@ -116,6 +118,8 @@ class DenoiserService(Service):
         try:
             if self._engine.load(weights):
                 self._weights_at = self.clock()
+                if weights.patch_accuracy is None:  # reset, loaded or rolled back: the trainer has not scored it yet
+                    self._helped = False
         except ValueError as error:
             self.trouble(f"weights {weights.version} refused: {error}")
             return
@@ -131,7 +135,9 @@ class DenoiserService(Service):
             self._latest.pop(name, None)
             self._scores.pop(name, None)
             self._guarded.discard(name)
+            self._engine.forget(name)
         self.replace_signals(added, removed)
+        self.publish(guard_active=bool(self._guarded), **self._accuracies())
 
     def _denoise(self, message: Slice) -> None:
         if f"denoised_{message.slice}" not in self.signals:
@@ -162,14 +168,15 @@ class DenoiserService(Service):
         self._slice_at = now = self.clock()
         self._rate.add(now)
         self._guarded = self._guarded | {message.slice} if result.guarded else self._guarded - {message.slice}
+        if message.series != self._series:
+            self._series, self._helped = message.series, False
         self._helped |= result.weights_version > 0 and not result.guarded
         self._scores.pop(message.slice, None)
         if len(result.errors):
             self._scores[message.slice] = result.errors
-        scores = np.concatenate([np.empty((0, 2)), *self._scores.values()])
-        accuracy = noise2inverse.accuracy(scores)
-        if accuracy is not None and len(result.errors):
-            self._curve.add(now, accuracy)
+        accuracies = self._accuracies()
+        if len(result.errors):
+            self._curve.add(now, accuracies["accuracy"])
         self.announce(
             **{
                 f"denoised_{message.slice}": picture,
@@ -177,8 +184,7 @@ class DenoiserService(Service):
                 f"frame_number_{message.slice}": message.last_frame,
                 f"accuracy_{message.slice}": np.nan if result.accuracy is None else result.accuracy,
             },
-            accuracy=np.nan if accuracy is None else accuracy,
-            accuracy_ratio=np.nan if accuracy is None else noise2inverse.ratio_of_means(scores),
+            **accuracies,
             generation=message.generation,
             weights_version=result.weights_version,
             latency_ms=1e3 * (now - message.timestamp_s),
@@ -186,6 +192,15 @@ class DenoiserService(Service):
             slices_denoised=self.values["slices_denoised"] + 1,
             guard_active=bool(self._guarded),
         )
+
+    def _accuracies(self) -> dict[str, float]:
+        """Accuracy of all the slices on display together; NaN: nothing to take it from."""
+        scores = np.concatenate([np.empty((0, 2)), *self._scores.values()])
+        accuracy, ratio = noise2inverse.accuracy(scores), noise2inverse.ratio_of_means(scores)
+        return {
+            "accuracy": np.nan if accuracy is None else accuracy,
+            "accuracy_ratio": np.nan if ratio is None else ratio,
+        }
 
     # ---- how it is
 

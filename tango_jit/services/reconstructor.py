@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -14,11 +14,12 @@ import torch
 
 from tango_jit.geometry import SliceGeometry
 from tango_jit.recon.backproject import warm_up
-from tango_jit.recon.center import Search, find_center
 from tango_jit.recon.pipeline import Options, Pipeline, full_slice
 from tango_jit.recon.preprocess import FILTERS
 from tango_jit.recon.reconstructor import Reconstructor
 from tango_jit.recon.window import Window, WindowOverflowError
+from tango_jit.services.arrivals import Arrivals
+from tango_jit.services.center_search import CenterSearch
 from tango_jit.services.rates import Rate
 from tango_jit.services.reconstructor_signals import FILTER_NAMES, SIGNALS
 from tango_jit.services.service import Clock, Service, State
@@ -26,7 +27,6 @@ from tango_jit.services.slices import SliceTable, reconstructor_signals
 from tango_jit.streams import (
     Dark,
     Flat,
-    FrameCount,
     Header,
     Image,
     Mailbox,
@@ -89,16 +89,13 @@ class ReconstructorService(Service):
         self._problems: dict[str, str] = {}  # what cannot be done ("scan" or a slice) -> why
         self._refills = 0
         self._filtered_series = ""  # one for every filling of the window, so that nobody downstream mixes two
-        self._count = FrameCount()
+        self._arrivals = Arrivals(SILENCE_S)
         self._refused = 0
-        self._ended = False
         self._since_update = 0
         self._frame_rate, self._slice_rate = Rate(), Rate()
-        self._received_at = self._lost_at = self._period_s = self._updated_at = 0.0
-        self._lost_seen = 0
+        self._updated_at = 0.0
         self._shown_generation = -1
-        self._search: Iterator[Search] = iter(())
-        self._search_wanted = False
+        self._search = CenterSearch(self._backend)
 
     # ---- commands (any thread)
 
@@ -121,8 +118,8 @@ class ReconstructorService(Service):
         """Forget the window and the counters and start anew with the next frame."""
         with self._lock:
             self._stale = True
-            self._count = FrameCount()
-            self._refused = self._lost_seen = 0
+            self._arrivals.forget_losses()
+            self._refused = 0
 
     def find_center(self) -> None:
         """Search the centre of rotation in the present window, between frames; `progress` and `center_found_px` tell.
@@ -131,7 +128,7 @@ class ReconstructorService(Service):
         """
         if self._pipeline is None or self._pipeline.fill < 1:
             raise ValueError("FindCenter: expected a full window, but the turn is not complete yet")
-        self._search_wanted = True
+        self._search.begin()
 
     # ---- settings
 
@@ -148,7 +145,7 @@ class ReconstructorService(Service):
 
     def _retable(self, table: SliceTable) -> None:
         """Make `table` the slices, with signals and a new generation to match."""
-        before, self._table = set(self._known_slices()), table
+        old, before, self._table = self._table, set(self._known_slices()), table
         names = set(table.names)
         for gone in before - names:
             self._problems.pop(gone, None)
@@ -158,7 +155,8 @@ class ReconstructorService(Service):
             self.replace_signals(added, removed)
         places: dict[str, Any] = {}
         for name, geometry in table.geometries.items():
-            places |= {f"geometry_{name}": geometry.nine, f"shape_{name}": np.array(geometry.shape, np.int64)}
+            if geometry != old.geometries.get(name) or name not in before:
+                places |= {f"geometry_{name}": geometry.nine, f"shape_{name}": np.array(geometry.shape, np.int64)}
         self.publish(slices=table.to_json(), generation=self.values["generation"] + 1, **places)
 
     def _known_slices(self) -> list[str]:
@@ -194,20 +192,8 @@ class ReconstructorService(Service):
         self._follow_settings()
         if self._due():
             self._update()
-        elif not len(self._inbox):
-            self._search_on()
-
-    def _search_on(self) -> None:
-        """One step of a search for the centre: only while no frame waits."""
-        pipeline = self._pipeline
-        if pipeline is None:
-            return
-        if self._search_wanted and (window := pipeline.window()) is not None:
-            self._search_wanted = False
-            self._search = find_center(window, pipeline.geometry, backend=self._backend)
-        if (found := next(self._search, None)) is not None:
-            center = pipeline.options.center_offset_px + found.shift_px
-            self.publish(progress=100 * found.progress, center_found_px=center)
+        elif self._pipeline is not None and not len(self._inbox):
+            self.publish(**self._search.step(self._pipeline))
 
     def _take(self, message: Message) -> None:
         match message:
@@ -218,7 +204,7 @@ class ReconstructorService(Service):
             case Image():
                 self._frame(message)
             case SeriesEnd():
-                self._ended = self._header is not None and message.series == self._header.series
+                self._arrivals.ended = self._header is not None and message.series == self._header.series
                 if self._filtered_series:
                     self._filtered.send(SeriesEnd(self._filtered_series, message.frames))
 
@@ -261,7 +247,7 @@ class ReconstructorService(Service):
 
     def _rebuild(self, header: Header, options: Options) -> None:
         self._stale, self._pipeline = False, None
-        self._search, self._search_wanted = iter(()), False  # it was for the window that goes
+        self._search.forget()
         if not header.linear and self._flat is None:
             self._problems["scan"] = "expected a flat field before the frames, none came"
             return
@@ -291,12 +277,9 @@ class ReconstructorService(Service):
         if not known or self._pipeline is None or image.data.shape != self._pipeline.shape:
             self._refused += 1
             return
-        self._ended = False
-        self._period_s = min(max(self._inbox.received_at - self._received_at, 0.0), 600.0) if self._received_at else 0.0
-        self._received_at = self._inbox.received_at
-        if self._count.observe(image.frame) == "duplicate":
+        if not self._arrivals.add(image.frame, self._inbox.received_at):
             return
-        self._frame_rate.add(self._received_at)
+        self._frame_rate.add(self._inbox.received_at)
         filtered = self._pipeline.filter(image)
         self._filtered.send(replace(image, series=self._filtered_series, data=filtered))
         try:
@@ -305,7 +288,7 @@ class ReconstructorService(Service):
         except (WindowOverflowError, ValueError) as error:
             self.trouble(str(error))
             self._refused += 1
-            self._lost_at = self._received_at
+            self._arrivals.discard()
         self._since_update += 1
 
     def _due(self) -> bool:
@@ -313,7 +296,7 @@ class ReconstructorService(Service):
             return False
         every = self.values["update_every"]
         now = self.clock()
-        if len(self._inbox) and now - self._received_at > LATE_S and 0 <= now - self._updated_at < CATCH_UP_S:
+        if len(self._inbox) and now - self._arrivals.at_s > LATE_S and 0 <= now - self._updated_at < CATCH_UP_S:
             return False  # catch up with the frames first
         moved = self._shown_generation != self.values["generation"]
         return moved or self._since_update >= every
@@ -335,7 +318,7 @@ class ReconstructorService(Service):
         for name, geometry in geometries.items():
             planes = self._reconstruct(window, name, geometry)
             if planes is not None:
-                span = (window.first_frame, window.last_frame, self._received_at, window.complete)
+                span = (window.first_frame, window.last_frame, self._arrivals.at_s, window.complete)
                 self._slices_out.send(Slice(name, generation, geometry, self._header.series, *span, planes))
                 pictures |= {f"slice_{name}": full_slice(planes), f"frame_number_{name}": window.last_frame}
         now = self.clock()
@@ -347,7 +330,7 @@ class ReconstructorService(Service):
             self.announce(
                 slices_reconstructed=self.values["slices_reconstructed"] + len(pictures) // 2,
                 reconstruction_ms=1e3 * (time.perf_counter() - started),
-                latency_ms=1e3 * (now - self._received_at),
+                latency_ms=1e3 * (now - self._arrivals.at_s),
                 **{k: v for k, v in pictures.items() if k in known},
             )
 
@@ -360,15 +343,14 @@ class ReconstructorService(Service):
             self._problems[name] = str(error)
             return None
         self._problems.pop(name, None)
+        if not planes.any():
+            self._problems[name] = "nothing but zeros: it lies outside the field of view, or the projections are empty"
         return planes
 
     # ---- how it is
 
     def counters(self) -> dict[str, Any]:
-        now, count = self.clock(), self._count
-        if count.lost > self._lost_seen:
-            self._lost_at = now
-        self._lost_seen = count.lost
+        now, count = self.clock(), self._arrivals.count
         return {
             "frames_received": count.received,
             "frames_lost": count.lost,
@@ -382,21 +364,22 @@ class ReconstructorService(Service):
         }
 
     def health(self) -> tuple[State, str]:
-        now, subscriber = self.clock(), self._subscriber
+        now, subscriber, arrivals = self.clock(), self._subscriber, self._arrivals
+        lossy = arrivals.lost_within(LOSS_ALARM_S, now)
         if self._header is None or subscriber is None:
             trouble = (subscriber.trouble if subscriber else "") or "connected, no data yet"
             return State.STANDBY, f"waiting for a detector: {trouble}"
-        if self._ended:
-            return State.STANDBY, f"series {self._header.series} ended after {self._count.received} frames"
+        if arrivals.ended:
+            return State.STANDBY, f"series {self._header.series} ended after {arrivals.count.received} frames"
         if self._problems:
             return State.ALARM, "; ".join(f"{what}: {why}" for what, why in self._problems.items())
-        if len(self._inbox) and now - self._received_at > SILENCE_S:
-            behind = f"{len(self._inbox)} frames and {now - self._received_at:.0f} s behind"
+        if len(self._inbox) and now - arrivals.at_s > SILENCE_S:
+            behind = f"{len(self._inbox)} frames and {now - arrivals.at_s:.0f} s behind"
             return State.ALARM, f"{behind}: fewer or smaller slices, or a larger update_every"
-        if now - self._received_at > max(SILENCE_S, 3 * self._period_s):
-            return State.STANDBY, f"series {self._header.series}: no frame for {now - self._received_at:.0f} s"
-        if now - self._lost_at < LOSS_ALARM_S:
-            return State.ALARM, f"{self._count.lost} frames lost"
+        if arrivals.silent(now):
+            return State.STANDBY, f"series {self._header.series}: no frame for {now - arrivals.at_s:.0f} s"
+        if lossy:
+            return State.ALARM, f"{arrivals.count.lost} frames lost"
         fill = self._pipeline.fill if self._pipeline else 0.0
         if fill < 1:
             return State.RUNNING, f"window filling: {100 * fill:.0f} %"

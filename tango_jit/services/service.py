@@ -209,7 +209,7 @@ class Service:
         try:
             self.open()
             while not self._stop.is_set():
-                self._obey()
+                self.obey()
                 self.turn()
                 if not 0 <= self.clock() - self._kept_at < 0.25:  # also after the clock was set back
                     self._kept_at = self.clock()
@@ -222,9 +222,11 @@ class Service:
             self.set_state(State.FAULT, f"{type(error).__name__}: {error}. Correct the cause, then Start or Init")
         finally:
             self.shut()
-            self._obey()
+            self.publish(**{s.name: 0.0 for s in self.signals.values() if s.unit == "Hz" and not s.writable})
+            self.obey()
 
-    def _obey(self) -> None:
+    def obey(self) -> None:
+        """Do what was asked for; a turn that takes long should do so in between."""
         while self._orders:
             order, action = self._orders.popleft()
             if order.set_running_or_notify_cancel():

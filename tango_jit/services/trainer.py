@@ -24,14 +24,16 @@ from tango_jit.learn.unet import NetworkConfig
 from tango_jit.recon.backproject import warm_up
 from tango_jit.recon.reconstructor import Reconstructor
 from tango_jit.recon.window import ProjectionWindow, Window, WindowOverflowError
+from tango_jit.services.arrivals import Arrivals
 from tango_jit.services.files import new_file
 from tango_jit.services.rates import Curve, Rate
 from tango_jit.services.service import Clock, Service, State
 from tango_jit.services.trainer_signals import SIGNALS
-from tango_jit.streams import FrameCount, Header, Image, Mailbox, Message, Publisher, SeriesEnd, Subscriber, View
+from tango_jit.streams import Header, Image, Mailbox, Message, Publisher, SeriesEnd, Subscriber, View
 
 SILENCE_S = 4.0
 STEPS_A_ROUND = 4
+LONGEST_ROUND_S = 0.3
 REJECTED_ALARM_S = 10.0
 FIELDS = ("features", "depth", "frames", "frame_interval", "learning_rate", "batch_size", "patch_size", "buffer_size")
 SAMPLING = ("sampling", "region", "patch_size")
@@ -69,6 +71,7 @@ class TrainerService(Service):
         self._subscriber: Subscriber | None = None
         self._trainer = Trainer(self._settings, seed=seed)
         self._paused = False
+        self._steps_owed = 0  # of this round, on the pairs that it added
         self._curve = Curve()
         self._steps_rate, self._pairs_rate = Rate(), Rate()
         self._published_at = 0.0
@@ -85,13 +88,10 @@ class TrainerService(Service):
         self._slices: Mapping[str, SliceGeometry] = {}
         self._sampler: PatchSampler | None = None
         self._sampled_with: tuple[Any, ...] = ()
-        self._count = FrameCount()
-        self._received_at = 0.0
-        self._ended = False
+        self._arrivals = Arrivals(SILENCE_S)
         self._problem = ""
         self._rejected_at = -1e9
         self._gaps = False  # the window is full but its halves are not
-        self._period_s = 0.0
 
     # ---- commands (any thread): done by the worker between two rounds
 
@@ -217,7 +217,7 @@ class TrainerService(Service):
             case Image():
                 self._frame(message)
             case SeriesEnd():
-                self._ended = self._header is not None and message.series == self._header.series
+                self._arrivals.ended = self._header is not None and message.series == self._header.series
 
     def _begin(self, header: Header) -> None:
         """A new series, filter or centre: the window fills anew; the network goes on. A repeat is a no-op."""
@@ -234,9 +234,7 @@ class TrainerService(Service):
     def _frame(self, image: Image) -> None:
         if self._header is None or self._window is None or image.series != self._header.series:
             return
-        self._period_s = min(max(self._inbox.received_at - self._received_at, 0.0), 600.0) if self._received_at else 0.0
-        self._received_at, self._ended = self._inbox.received_at, False
-        if self._count.observe(image.frame) == "duplicate":
+        if not self._arrivals.add(image.frame, self._inbox.received_at):
             return
         try:
             self._window.add(image.frame, image.angle_rad, image.data, image.pose)
@@ -245,26 +243,36 @@ class TrainerService(Service):
 
     def _ready(self) -> Window | None:
         """The window to train on: full, without gaps, fed in the last seconds (old pairs alone teach their noise)."""
-        if self._paused or self._silent() or self._ended or self._window is None:
+        if self._paused or self._idle() or self._window is None:
             return None
         window = self._window.window()
         self._gaps = window is not None and not window.complete
         return None if self._gaps else window
 
-    def _silent(self) -> bool:
-        return self.clock() - self._received_at > max(SILENCE_S, 3 * self._period_s)
+    def _idle(self) -> bool:
+        return self._arrivals.ended or self._arrivals.silent(self.clock())
 
     def _round(self, window: Window) -> None:
-        """New pairs, then some steps on the buffer; the live path's frames wait meanwhile, a fraction of a second."""
-        self._add_pairs(window)
+        """New pairs, then some steps on the buffer.
+
+        Frames and commands wait meanwhile: the steps of a large network are done in several turns.
+        """
+        if not self._steps_owed:
+            self._add_pairs(window)
+            self._steps_owed = STEPS_A_ROUND
         if not self._trainer.ready:
+            self._steps_owed = 0
             return
-        before, rejected = self._trainer.steps, self._trainer.steps_rejected
-        for _ in range(STEPS_A_ROUND):
+        taken, started = 0, self.clock()
+        while self._steps_owed and 0 <= self.clock() - started < LONGEST_ROUND_S:
+            self._steps_owed -= 1
+            rejected = self._trainer.steps_rejected
             self._trainer.step()
-        self._steps_rate.add(self.clock(), self._trainer.steps - before)
-        if self._trainer.steps_rejected > rejected:
-            self._rejected_at = self.clock()
+            if self._trainer.steps_rejected > rejected:
+                self._rejected_at = self.clock()
+            else:
+                taken += 1
+        self._steps_rate.add(self.clock(), taken)
         if self.clock() - self._published_at >= self.values["publish_every_s"]:
             self._publish_weights()
 
@@ -334,8 +342,8 @@ class TrainerService(Service):
             "steps_per_s": self._steps_rate.per_second(now),
             "samples_per_s": self._pairs_rate.per_second(now),
             "fill": 0.0 if self._window is None else self._window.fill,
-            "frames_received": self._count.received,
-            "frames_lost": self._count.lost,
+            "frames_received": self._arrivals.count.received,
+            "frames_lost": self._arrivals.count.lost,
             "memory_mb": psutil.Process().memory_info().rss / 2**20,
         }
 
@@ -348,7 +356,7 @@ class TrainerService(Service):
             return State.STANDBY, "paused: Start goes on"
         if self._waiting_shape():
             return State.ALARM, "the settings describe another network than the one in training: ResetNetwork takes it"
-        if self._ended or self._silent():
+        if self._idle():
             return State.STANDBY, f"no new frames: {self._trainer.steps} steps done, weights stay"
         if self._problem:
             return State.ALARM, self._problem

@@ -13,6 +13,7 @@ import pytest
 
 from sim.detector import DetectorService
 from tango_jit.geometry import ScanGeometry
+from tango_jit.recon.backproject import warm_up
 from tango_jit.recordings import NXtomoWriter
 from tango_jit.services.reconstructor import ReconstructorService
 from tango_jit.services.service import Clock, Service
@@ -21,6 +22,13 @@ from tests.events import wait_until
 from tests.phantom import ball
 
 M = TypeVar("M", bound=Message)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled() -> None:
+    """Compile before the first test: its deadlines are for the service, not for a compiler's first run."""
+    warm_up("cpu")
+
 
 VIEWS = 24
 STEP_RAD = 2 * np.pi / VIEWS

@@ -19,6 +19,7 @@ from tango_jit.learn.weights import Weights, pack, unpack
 from tango_jit.services.denoiser import DenoiserService
 from tango_jit.services.service import State
 from tango_jit.streams import Denoised, Publisher, Slice, View
+from tests.events import wait_until
 from tests.services.scans import LOOPBACK, MU, Clock, Listener, look, see
 
 SIDE = 32
@@ -47,7 +48,7 @@ def filtering(kernel: np.ndarray, version: int) -> Weights:
             top.second.weight[channel, channel, 1, 1] = 1.0
             top.third.weight[channel, channel, 1, 1] = 1.0
             top.last.weight[0, channel] = sign * torch.from_numpy(change)
-    return pack(network, version=version, scale=0.02, patch_accuracy=None, generation=0)
+    return pack(network, version=version, scale=0.02, patch_accuracy=0.6, generation=0)
 
 
 def helps(version: int) -> Weights:
@@ -298,6 +299,55 @@ def test_a_network_that_stops_helping_is_an_alarm_until_it_helps_again(bench):
     bench.use(helps(3))
     values = look(bench.service)
     assert (values["guard_active"], values["state"]) == (False, State.RUNNING)
+
+
+def test_a_network_that_begins_anew_is_learning_not_an_alarm(bench):
+    bench.use(helps(1))
+    assert look(bench.service)["state"] == State.RUNNING
+    bench.use(replace(hurts(2), patch_accuracy=None))  # reset: the trainer has scored nothing yet
+    bench.next()
+    values = look(bench.service)
+    assert (values["guard_active"], values["state"]) == (True, State.RUNNING)
+    assert values["status"].startswith("learning")
+    bench.use(helps(3))
+    bench.use(hurts(4))
+    bench.next()
+    assert look(bench.service)["state"] == State.ALARM
+
+
+def test_another_series_is_learnt_anew(bench):
+    bench.use(helps(1))
+    bench.use(hurts(2))
+    assert look(bench.service)["state"] == State.ALARM
+    bench.pass_through(replace(bench.slice(), series="another"))
+    assert look(bench.service)["status"].startswith("learning")
+
+
+def test_a_removed_slice_takes_its_verdict_and_accuracy_along(bench):
+    bench.view("xy", "cut")
+    wait_for_slices(bench, "xy", "cut")
+    bench.use(hurts(1))
+    bench.next("cut")
+    assert look(bench.service)["guard_active"]
+    bench.view("cut")
+    wait_for_slices(bench, "cut")
+    bench.view("xy")
+    wait_for_slices(bench, "xy")
+    values = look(bench.service)
+    assert not values["guard_active"]
+    assert np.isnan(values["accuracy"])
+    message = bench.next(complete=False)  # no accuracy: an earlier verdict of this name would stand
+    assert not np.array_equal(message.data[0], message.data[1])
+
+
+def test_after_stop_nothing_claims_to_run(bench):
+    bench.use(helps(1))
+    see(bench.service, rate_hz=lambda rate: rate > 0)
+    bench.service.stop()
+    wait_until(lambda: bench.service.values["status"].startswith("stopped"))
+    wait_until(lambda: bench.service.values["rate_hz"] == 0)
+    assert not bench.service.values["running"]
+    assert np.isnan(bench.service.values["weights_age_s"])
 
 
 def test_without_guard_the_network_is_shown_as_it_is(bench):

@@ -233,8 +233,11 @@ def test_contradicting_flips_angles_and_means_are_refused(path: Path) -> None:
         open_recording(spoil("instrument/detector/transformations/ry", 180.0))
     with pytest.raises(RecordingError, match="frame 4 is at 0"):
         open_recording(spoil("sample/rotation_angle", 0.0, 4))
-    with pytest.raises(RecordingError, match="flat_mean"):
-        open_recording(spoil("tango_jit/flat_mean", 100.0, (0, 0)))
+    with (
+        open_recording(spoil("tango_jit/flat_mean", 100.0, (0, 0))) as source,
+        pytest.raises(RecordingError, match="flat_mean"),
+    ):
+        _ = source.flat
     open_recording(spoil("sample/rotation_angle", 7.0, 0)).close()  # the angle of a dark means nothing
 
 

@@ -3,8 +3,8 @@
     value(x) = sum over views of weight / w(x)**2 * projection(column(x), row(x))
 
 with `(w*column, w*row, w) = matrix @ (x, 1)`, bilinear interpolation, and zero for points outside the field of
-view, which is [-0.5, N - 0.5] pixels (the outer half pixel repeats the edge). A detector of one row is a fan:
-the row coordinate is ignored.
+view, which is [-0.5, N - 0.5] pixels (the outer half pixel repeats the edge) and w > 1/4 (not near the source). A
+detector of one row is a fan: the row coordinate is ignored.
 """
 
 from __future__ import annotations
