@@ -25,11 +25,13 @@ console = Console()
 Folder = Annotated[Path, typer.Option("--dir", help="Folder of this installation: database, logs, who runs.")]
 Instance = Annotated[str, typer.Option(help="Instance name of the servers and last part of the device names.")]
 Prefix = Annotated[str, typer.Option(help="First part of the device names.")]
+PrefixHere = Annotated[str | None, typer.Option(help="First part of the device names; as it runs there, else jit.")]
+InstanceHere = Annotated[str | None, typer.Option(help="Instance name of the servers; as it runs there, else 1.")]
 DEFAULT_FOLDER = platformdirs.user_state_path("tango-jit")
 
 
 @app.command()
-def up(folder: Folder = DEFAULT_FOLDER, prefix: Prefix = "jit", instance: Instance = "1") -> None:
+def up(folder: Folder = DEFAULT_FOLDER, prefix: PrefixHere = None, instance: InstanceHere = None) -> None:
     """Start an embedded Tango database and the four servers on this machine."""
     deployment = Deployment(folder, prefix=prefix, instance=instance)
     with console.status("starting database and servers ..."):
@@ -46,9 +48,9 @@ def down(folder: Folder = DEFAULT_FOLDER) -> None:
 
 
 @app.command()
-def status(folder: Folder = DEFAULT_FOLDER, prefix: Prefix = "jit", instance: Instance = "1") -> None:
+def status(folder: Folder = DEFAULT_FOLDER) -> None:
     """Show the processes that `up` started and what their devices say; exit code 1 if something is missing."""
-    deployment = Deployment(folder, prefix=prefix, instance=instance)
+    deployment = Deployment(folder)
     host = deployment.recorded().get("tango_host")
     if not host:
         console.print("nothing is running: `tango-jit up` starts it")

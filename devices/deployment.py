@@ -114,10 +114,13 @@ class Deployment:
     Folder: `tango.db` (the embedded database), `run.json` (who runs), one log file per process.
     """
 
-    def __init__(self, folder: Path, *, prefix: str = "jit", instance: str = "1") -> None:
+    def __init__(self, folder: Path, *, prefix: str | None = None, instance: str | None = None) -> None:
+        """`prefix` and `instance` name devices and servers; None: those that run from this folder, else jit and 1."""
         self.folder = folder = folder.resolve()  # the processes run in it
-        self.prefix, self.instance = prefix, instance
         self._record = folder / "run.json"
+        recorded = self.recorded()
+        self.prefix = prefix or recorded.get("prefix", "jit")
+        self.instance = instance or recorded.get("instance", "1")
 
     @property
     def devices(self) -> dict[str, str]:
@@ -144,16 +147,20 @@ class Deployment:
     def up(self) -> str:
         """Start what is not running and wait until every device answers. Returns TANGO_HOST.
 
-        Raises RuntimeError with the end of the log of a process that does not come up; nothing is left running then.
+        Raises RuntimeError with the end of the log of a process that does not come up, and ValueError where devices of
+        another name run from this folder, or belong to these servers; nothing new is left running then.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         with open(self.folder / "lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # two at once would start two databases on one file
             before = set(self.processes())
+            self._refuse_two(before)
             try:
                 host = self._database()
                 os.environ["TANGO_HOST"] = host
-                register(tango.Database(*_host_port(host)), prefix=self.prefix, instance=self.instance)
+                database = tango.Database(*_host_port(host))
+                self._refuse_others(database)
+                register(database, prefix=self.prefix, instance=self.instance)
                 for server in SERVERS:
                     self.start(server)
                 for server in SERVERS:
@@ -162,6 +169,25 @@ class Deployment:
                 self.down(set(self.processes()) - before)
                 raise
         return host
+
+    def _refuse_two(self, running: Collection[str]) -> None:
+        recorded = self.recorded()
+        names = recorded.get("prefix", self.prefix), recorded.get("instance", self.instance)
+        if running and names != (self.prefix, self.instance):
+            raise ValueError(
+                f"prefix and instance: expected {names[0]} and {names[1]}, which run from {self.folder}, got "
+                f"{self.prefix} and {self.instance}: `tango-jit down` ends them, or take another folder"
+            )
+
+    def _refuse_others(self, database: tango.Database) -> None:
+        """One server process would serve the devices of both prefixes, on cores that are for one."""
+        for server in SERVERS:
+            known = list(database.get_device_name(f"{server.script}/{self.instance}", server.device_class))
+            if known and known != [self.devices[server.member]]:
+                raise ValueError(
+                    f"prefix {self.prefix}: expected that of the devices in {self.folder}, which holds "
+                    f"{', '.join(known)}: take that prefix, another instance or another folder"
+                )
 
     def start(self, server: Server) -> None:
         """Start one server process if it does not run."""
@@ -201,7 +227,7 @@ class Deployment:
         if self.processes():  # servers of a database that died cannot be reached again
             self.down()
         host = f"127.0.0.1:{free_port()}"
-        self._write({"tango_host": host, "processes": {}})
+        self._write({"tango_host": host, "prefix": self.prefix, "instance": self.instance, "processes": {}})
         environment = {"PYTANGO_DATABASE_NAME": str(self.folder / "tango.db"), "TANGO_HOST": host}
         program = "import sys; from databaseds.database import main; sys.exit(main())"
         self._spawn("database", [sys.executable, "-c", program, "2"], environment)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import tempfile
@@ -25,6 +26,7 @@ from sim.balls import simulate
 from sim.report import Recorder, write_report
 from tango_jit import __version__
 from tango_jit.recordings import open_recording
+from tango_jit.services.denoiser_signals import BEST_ACCURACY
 
 console = Console()
 DEMO_TURNS = 8
@@ -72,8 +74,8 @@ def demo(
         raise ValueError(f"--recording: expected a file, got {recording}")
     path = recording.resolve() if recording else simulated_scan()
     open_recording(path).close()  # refuse what cannot be replayed before anything is started
-    if report is not None and not report.absolute().parent.is_dir():
-        raise ValueError(f"--report: expected a path in a folder that exists, got {report}")
+    if report is not None:
+        check_report(report)
     folder = Path(tempfile.mkdtemp(prefix="tango-jit-demo-"))
     deployment = Deployment(folder)
     with ended_by_signals() as ended:
@@ -95,6 +97,15 @@ def demo(
                 deployment.down()
             shutil.rmtree(folder, ignore_errors=True)
     console.print("everything is stopped")
+
+
+def check_report(path: Path) -> None:
+    """Raises ValueError for a report that could not be written when the run is over."""
+    folder = path.absolute().parent
+    if path.is_dir() or not folder.is_dir():
+        raise ValueError(f"--report: expected a file in a folder that exists, got {path}")
+    if not os.access(path if path.exists() else folder, os.W_OK):
+        raise ValueError(f"--report: expected a file that may be written, got {path}")
 
 
 def replay(
@@ -130,6 +141,8 @@ def table(values: dict[str, dict[str, Any]], elapsed_s: float) -> Table:
         shown = "-" if value is None else form.format(value)
         if name == "accuracy" and values.get("trend"):
             shown += f"  {values['trend']['accuracy']}"
+        if name.endswith("accuracy") and value is not None and value < BEST_ACCURACY:
+            shown += "  (below 0.5: streaks or motion)"
         view.add_row(label, shown)
     view.add_section()
     for member, attributes in values.items():

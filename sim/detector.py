@@ -32,8 +32,10 @@ class DetectorService(Service):
         raw_endpoint: str = "tcp://127.0.0.1:*",
         monitor_endpoint: str = "tcp://127.0.0.1:*",
         budget_bytes: int = 64 << 20,
+        recording: str = "",
         clock: Clock = time.time,
     ) -> None:
+        """`recording` is what was chosen before a restart; if it cannot be read any more the status says so."""
         super().__init__(clock)
         self._pusher = Pusher(raw_endpoint, budget_bytes=budget_bytes)
         self._copies = Publisher(monitor_endpoint, budget_bytes=budget_bytes)
@@ -44,19 +46,25 @@ class DetectorService(Service):
         self._rate = Rate()
         self._due_at = 0.0
         self._done = self._replayed = ""
-        self.publish(raw_endpoint=self._pusher.endpoint, monitor_endpoint=self._copies.endpoint)
-        self.set_state(State.STANDBY, "ready: choose a recording, then Start")
+        self.publish(raw_endpoint=self._pusher.endpoint, monitor_endpoint=self._copies.endpoint, recording=recording)
+        try:
+            self.set_state(State.STANDBY, self._ready(recording))
+        except (ValueError, OSError) as error:
+            self.set_state(State.ALARM, f"{error}: choose another recording")
 
     # ---- commands
 
     def start(self) -> None:
-        """Begin a new series with the first frame, or go on after Pause. Raises ValueError without a recording."""
+        """Begin a new series with the first frame, or go on after Pause.
+
+        Raises ValueError or OSError without a recording that holds the frames to replay.
+        """
         if self._paused():
             self._due_at = self.clock()
             self._go.set()
             return
-        if not self.values["recording"]:
-            raise ValueError("recording: expected the path of a recording before Start, got none")
+        if not self._alive():
+            self._check_frames("Start")
         self._go.set()
         super().start()
 
@@ -64,8 +72,8 @@ class DetectorService(Service):
         """Send `frames` more frames and pause; begins a series, paused, when none runs."""
         if frames < 1:
             raise ValueError(f"Step: expected at least 1 frame, got {frames}")
-        if not self._alive() and not self.values["recording"]:
-            raise ValueError("recording: expected the path of a recording before Step, got none")
+        if not self._alive():
+            self._check_frames("Step")
         with self._lock:
             self._go.clear()
             self._steps += frames
@@ -86,11 +94,27 @@ class DetectorService(Service):
         self._pusher.close()
         self._copies.close()
 
+    def _check_frames(self, command: str) -> None:
+        """Raises ValueError or OSError in words unless there are frames to replay."""
+        path, first = self.values["recording"], self.values["first_frame"]
+        if not path:
+            raise ValueError(f"recording: expected the path of a recording before {command}, got none")
+        with open_recording(path) as source:
+            if first >= len(source):
+                raise ValueError(f"first_frame: expected below {len(source)}, the frames of {path}, got {first}")
+
+    def _ready(self, recording: str) -> str:
+        """What to do next. Raises ValueError or OSError in words for what is no recording."""
+        if not recording:
+            return "ready: choose a recording, then Start"
+        with open_recording(recording) as source:
+            return f"ready: Start replays {len(source)} frames of {recording}"
+
     def accept(self, name: str, value: Any) -> None:
-        if name == "recording" and value:
-            with open_recording(value) as source:  # raises ValueError or OSError in words
-                if not len(source):
-                    raise ValueError(f"recording: expected frames, {value} has none")
+        if name == "recording":
+            ready = self._ready(value)
+            if not self._alive():
+                self.set_state(State.STANDBY, ready)
         first = value if name == "first_frame" else self.values["first_frame"]
         last = value if name == "last_frame" else self.values["last_frame"]
         if name in ("first_frame", "last_frame") and 0 <= last < first:
@@ -246,7 +270,7 @@ def replay(
         swept = last_image.angle_rad - begin.angle_rad
         step = swept / max(end - first - 1, 1)
         span = geometry.full_turn_rad
-        spans = max(math.ceil(abs(swept + step) / span - 0.01), 1)
+        spans = max(math.ceil((abs(swept) - 0.25 * abs(step)) / span), 1)  # a last view like the first adds no turn
         advance = _whole(advance + math.copysign(span * spans, swept), span)
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 from tango.server import command
 
 from devices.attributes import number_property, text_property
@@ -17,14 +20,19 @@ class SimulatedDetector(Door):
     """
 
     service_class = DetectorService
+    kept: ClassVar[Mapping[str, str]] = {"recording": "Recording"}
 
     RawEndpoint = text_property("Where the reconstructor pulls frames.", "tcp://127.0.0.1:*")
     MonitorEndpoint = text_property("Where others may listen.", "tcp://127.0.0.1:*")
+    Recording = text_property("The recording, kept by the device itself.", "")
     BudgetMb = number_property("Largest backlog of frames, in MB.", 64)
 
     def build(self) -> DetectorService:
         return DetectorService(
-            raw_endpoint=self.RawEndpoint, monitor_endpoint=self.MonitorEndpoint, budget_bytes=self.BudgetMb << 20
+            raw_endpoint=self.RawEndpoint,
+            monitor_endpoint=self.MonitorEndpoint,
+            budget_bytes=self.BudgetMb << 20,
+            recording=self.Recording,
         )
 
     def ready(self) -> None:

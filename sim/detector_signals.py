@@ -3,7 +3,14 @@
 from tango_jit.signals import Signal, setting
 
 SETTINGS = (
-    setting("recording", "str", "Path of the recording (NXtomo or Data Exchange HDF5).", default=""),
+    Signal(
+        "recording",
+        "str",
+        "Path of the recording (NXtomo or Data Exchange HDF5).",
+        default="",
+        writable=True,
+        memorized=False,  # kept by the device: a file that is gone must not make the attribute unreadable
+    ),
     setting(
         "frame_period_s",
         "float",

@@ -158,7 +158,6 @@ def write_report(path: Path, recorder: Recorder, settings: dict[str, Any]) -> No
         "patch_accuracy": recorder.patch_accuracy,
         "images": write_pictures(path, recorder),
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content, indent=1, default=_plain) + "\n")
 
 
@@ -181,10 +180,9 @@ def write_pictures(path: Path, recorder: Recorder) -> dict[str, str]:
         "difference": (raw - denoised, -spread, spread),
     }
     written = {}
-    path.parent.mkdir(parents=True, exist_ok=True)
     for name, (image, bottom, top) in pictures.items():
         grey = np.clip((image - bottom) / max(top - bottom, 1e-12), 0, 1)
         file = path.with_name(f"{path.stem}_{name}.png")
         Picture.fromarray((255 * grey).astype(np.uint8)).save(file)
-        written[name] = str(file)
+        written[name] = str(file.absolute())
     return written

@@ -15,6 +15,7 @@ from tango_jit.recon.window import Window
 
 STEPS_PX = (1.0, 0.25, 0.0625)  # the peak may be narrow, with others beside it
 SIDE = 256  # pixels of the slice that is looked at
+TAPER = 0.3  # of its radius
 
 
 @dataclass(frozen=True)
@@ -41,9 +42,13 @@ def sharpness(window: Window, scan: ScanGeometry, shift_px: float, backend: str 
     project = get(backend)
     picture = project(window.projections, window.slots, matrices, weights, plane.pose[None], plane.shape)[0, 0]
     y, x = np.mgrid[:SIDE, :SIDE] - (SIDE - 1) / 2
-    inside = gaussian_filter(picture, 1.0)[np.hypot(x, y) < 0.45 * SIDE]
-    low, high = np.percentile(inside, (0.5, 99.5))
-    counts, _ = np.histogram(inside, 256, range=(low, max(high, low + 1e-12)))
+    radius = np.hypot(x, y) / (SIDE / 2)
+    # Towards the rim pixels count less and less: a sharp rim that happens to run along an edge of the object changes
+    # the answer. (Measured on moving balls: off by 3.5 pixels with one, right without.)
+    taper = np.sin(np.pi / 2 * np.clip((1 - radius) / TAPER, 0, 1)) ** 2
+    smooth = gaussian_filter(picture, 1.0)
+    low, high = np.percentile(smooth[radius < 0.95], (0.5, 99.5))
+    counts, _ = np.histogram(smooth, 256, range=(low, max(high, low + 1e-12)), weights=taper)
     share = counts[counts > 0] / counts.sum()
     return float((share * np.log(share)).sum())
 

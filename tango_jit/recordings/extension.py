@@ -143,7 +143,7 @@ def find_mean(parent: h5py.Group, kind: str, shape: tuple[int, ...]) -> h5py.Dat
 def read_mean(parent: h5py.Group, kind: str, shape: tuple[int, ...]) -> tuple[NDArray[np.float32], int] | None:
     """(mean, count), or None where the group has none. Raises as `find_mean`."""
     found = find_mean(parent, kind, shape)
-    return None if found is None else (np.asarray(found[()], np.float32), int(found.attrs["count"]))
+    return None if found is None else (np.asarray(found[()], np.float32), int(found.attrs.get("count", 0)))
 
 
 def set_geometry(

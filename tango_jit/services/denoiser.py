@@ -14,7 +14,7 @@ import torch
 
 from tango_jit.learn import noise2inverse
 from tango_jit.learn.denoiser import Denoiser, Result
-from tango_jit.services.denoiser_signals import SIGNALS
+from tango_jit.services.denoiser_signals import BEST_ACCURACY, SIGNALS
 from tango_jit.services.rates import Curve, Rate
 from tango_jit.services.service import Clock, Service, State
 from tango_jit.services.slices import denoiser_signals
@@ -232,5 +232,8 @@ class DenoiserService(Service):
         if not values["frozen"] and now - self._weights_at > STALE_S:
             age = f"weights are {now - self._weights_at:.0f} s old: is the trainer running?"
             return State.ALARM, f"{age} {trouble}".rstrip()
-        rate, frozen = self._rate.per_second(now), ", frozen" if values["frozen"] else ""
-        return State.RUNNING, f"{rate:.1f} slices/s with weights {values['weights_version']}{frozen}"
+        notes = ", frozen" if values["frozen"] else ""
+        if values["accuracy"] < BEST_ACCURACY:
+            notes += "; accuracy below 0.5: the halves differ by more than noise (streaks, motion)"
+        rate = self._rate.per_second(now)
+        return State.RUNNING, f"{rate:.1f} slices/s with weights {values['weights_version']}{notes}"

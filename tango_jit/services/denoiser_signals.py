@@ -2,6 +2,8 @@
 
 from tango_jit.signals import Signal, history, setting
 
+BEST_ACCURACY = 0.5  # of a perfect denoiser of independent noise; below it the halves differ by more than noise
+
 SETTINGS = (
     setting("enabled", "bool", "Denoise; otherwise slices pass as reconstructed.", default=True),
     setting(
@@ -28,7 +30,7 @@ READINGS = (
     Signal(
         "accuracy",
         "float",
-        "Accuracy on the halves of the displayed slices (1: no denoising, 0.5: perfect).",
+        "Accuracy on the halves of the displayed slices (1: no denoising, 0.5: perfect, below: streaks or motion).",
         format="%6.4f",
         warning=(None, 1.0),
     ),

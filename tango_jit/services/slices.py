@@ -12,6 +12,7 @@ from tango_jit.geometry import ScanGeometry, SliceGeometry, default_slices
 from tango_jit.services.service import ITEM_NAME
 from tango_jit.signals import Signal
 
+DEFAULTS = ("xy", "xz", "yz")  # the names that say where a slice lies
 RESERVED = ("endpoint", "history", "ratio")  # denoised_endpoint, accuracy_history, accuracy_ratio are other things
 SMALLEST = 8  # pixels a side: what the network needs
 MOST = 32
@@ -69,7 +70,7 @@ class SliceTable:
     def __init__(
         self, placed: Mapping[str, SliceGeometry | None] | None = None, scan: ScanGeometry | None = None
     ) -> None:
-        self._placed = dict(placed if placed is not None else dict.fromkeys(("xy", "xz", "yz")))
+        self._placed = dict(placed if placed is not None else dict.fromkeys(DEFAULTS))
         self._scan = scan
         defaults = default_slices(scan) if scan else {}
         self.geometries: dict[str, SliceGeometry] = {}
@@ -90,14 +91,15 @@ class SliceTable:
     def add(self, name: str) -> SliceTable:
         """A new slice: at the default place of its name, else that of xy. Raises ValueError in words."""
         check_name(name, self.names)
-        if self._scan is None:
-            raise ValueError(f"slice {name}: expected a scan to place it in, but no header has come yet")
         if len(self.names) >= MOST:
             raise ValueError(f"slice {name}: expected at most {MOST} slices, there are {len(self.names)}")
-        defaults = default_slices(self._scan)
-        if name in defaults:
+        if name in DEFAULTS and (self._scan is None or name in default_slices(self._scan)):
             return SliceTable({**self._placed, name: None}, self._scan)
-        return self.place(name, defaults["xy"])
+        if name in DEFAULTS:
+            raise ValueError(f"slice {name}: expected another name, a detector of one row sees the plane xy alone")
+        if self._scan is None:
+            raise ValueError(f"slice {name}: expected a scan to place it in, but no header has come yet")
+        return self.place(name, default_slices(self._scan)["xy"])
 
     def place(self, name: str, geometry: SliceGeometry) -> SliceTable:
         """Put a slice somewhere. Raises ValueError for a place that this scan cannot show."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 
-from tango_jit.recordings import open_recording
+from sim.detector import DetectorService
 from tango_jit.services.service import Listener, State
 from tango_jit.streams import Dark, Flat, Header, Image, SeriesEnd
 from tests.events import wait_until
@@ -316,14 +319,43 @@ def test_a_start_without_a_recording_and_a_range_without_frames_are_refused(dete
     assert detector.values["first_frame"] == 0
 
 
-def test_a_range_beyond_the_recording_is_a_fault_in_words(detector, tap, tmp_path):
+@pytest.mark.parametrize("begin", ["start", "step"])
+def test_a_range_beyond_the_recording_and_a_recording_that_is_gone_are_refused(detector, tmp_path, begin):
     path = Scan(FAN).write(tmp_path / "scan.h5")
     detector.write("recording", path)
     detector.write("first_frame", VIEWS)
+    with pytest.raises(ValueError, match=f"first_frame: expected below {VIEWS}"):
+        getattr(detector, begin)()
+    detector.write("first_frame", 0)
+    Path(path).unlink()
+    with pytest.raises(FileNotFoundError, match="there is no such file"):
+        getattr(detector, begin)()
+    assert detector.values["state"] is State.STANDBY
+
+
+def test_a_remembered_recording_is_ready_again_and_told_when_it_is_gone(tmp_path):
+    path = Scan(FAN).write(tmp_path / "scan.h5")
+    with closing(DetectorService(recording=path)) as detector:
+        assert (detector.values["recording"], detector.values["state"]) == (path, State.STANDBY)
+        assert f"Start replays {VIEWS} frames" in detector.values["status"]
+    Path(path).unlink()
+    with closing(DetectorService(recording=path)) as detector:
+        assert (detector.values["recording"], detector.values["state"]) == (path, State.ALARM)
+        assert "scan.h5" in detector.values["status"]
+        detector.write("recording", "")
+        assert detector.values["state"] is State.STANDBY
+
+
+def test_a_recording_that_contradicts_itself_is_a_fault_in_words(detector, tap, tmp_path):
+    path = Scan(FAN, counts=True).write(tmp_path / "scan.h5")
+    with h5py.File(path, "r+") as file:
+        mean = file["entry/tango_jit/flat_mean"]
+        assert isinstance(mean, h5py.Dataset)
+        mean[0, 0] = 1.0
+    detector.write("recording", path)  # the frames of darks and flats are averaged only when they are wanted
     tap(detector.values["raw_endpoint"])
     detector.start()
     wait_until(lambda: detector.values["state"] is State.FAULT, what="the fault")
-    assert f"first_frame: expected below {VIEWS}" in detector.values["status"]
-    detector.write("first_frame", 0)
-    with open_recording(path) as source:  # the worker has let go of the file
-        assert len(source) == VIEWS
+    assert "flat_mean" in detector.values["status"]
+    with h5py.File(path, "r+"):  # the worker has let go of the file
+        pass
