@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tango_jit.geometry import SliceGeometry
+from tango_jit.geometry import ScanGeometry, SliceGeometry
 from tango_jit.recon.preprocess import Preprocessor
 from tango_jit.recon.reconstructor import Reconstructor
 from tango_jit.recon.window import Arrival, ProjectionWindow, Window
@@ -38,11 +38,7 @@ class Pipeline:
     """
 
     def __init__(self, header: Header, dark: Dark | None, flat: Flat | None, options: Options, backend: str) -> None:
-        if abs(options.center_offset_px) > header.geometry.cols / 2:
-            raise ValueError(
-                f"center_offset_px: expected at most half the detector, {header.geometry.cols / 2:g} columns, "
-                f"got {options.center_offset_px:g}"
-            )
+        check_center(header.geometry, options.center_offset_px)
         self.geometry = header.geometry.shifted(options.center_offset_px)
         self.options = options
         self._preprocess = Preprocessor(
@@ -79,9 +75,21 @@ class Pipeline:
         """The newest full span of views; None before it is full. Valid until the next `add`."""
         return self._window.window()
 
+    def coverage(self, window: Window, geometry: SliceGeometry) -> float:
+        """See `Reconstructor.coverage`."""
+        return self._engine.coverage(window, geometry)
+
     def reconstruct(self, window: Window, geometry: SliceGeometry) -> NDArray[np.float32]:
         """A slice as planes (2 or 3, 1, rows, cols) in 1/mm. Raises ValueError for one that this scan cannot show."""
         return self._engine.reconstruct(window, geometry)
+
+
+def check_center(scan: ScanGeometry, offset_px: float) -> None:
+    """Raises ValueError for an axis that is moved further than half the detector: nothing would be seen."""
+    if abs(offset_px) > scan.cols / 2:
+        raise ValueError(
+            f"center_offset_px: expected at most half the detector, {scan.cols / 2:g} columns, got {offset_px:g}"
+        )
 
 
 def full_slice(planes: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -7,10 +7,12 @@ from numpy.typing import NDArray
 
 from tango_jit.geometry import ScanGeometry, SliceGeometry
 from tango_jit.recon import backproject
+from tango_jit.recon.backproject.arguments import MIN_DEPTH
 from tango_jit.recon.window import Window
 
 Array = NDArray[np.float64]
 Image = NDArray[np.float32]
+GRID, VIEWS = 17, 64  # points a side and views that are looked at for the coverage
 
 
 class Reconstructor:
@@ -34,6 +36,18 @@ class Reconstructor:
             geometry.shape,
         )
         return slice_[0][:, None]
+
+    def coverage(self, window: Window, geometry: SliceGeometry) -> float:
+        """The part of the views, 0 to 1, that see the best-seen point of a slice, by some of its points and views."""
+        i, j = (np.linspace(0, size - 1, min(size, GRID)) for size in geometry.shape)
+        start, along, down = geometry.pose
+        points = (start + j[:, None] * along + i[:, None, None] * down).reshape(-1, 3)
+        matrices = window.matrices[:: -(-len(window.matrices) // VIEWS)]
+        u, v, w = (points @ matrices[:, axis, :3].T + matrices[:, axis, 3] for axis in range(3))  # (points, views)
+        seen = (w > MIN_DEPTH) & (u >= -0.5 * w) & (u <= (self.geometry.cols - 0.5) * w)
+        if self.geometry.rows > 1:
+            seen &= (v >= -0.5 * w) & (v <= (self.geometry.rows - 0.5) * w)
+        return float(seen.mean(axis=1).max())
 
     def reconstruct_pairs(
         self, window: Window, poses: Array, shape: tuple[int, int], out: Image | None = None

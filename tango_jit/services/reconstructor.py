@@ -14,7 +14,7 @@ import torch
 
 from tango_jit.geometry import SliceGeometry
 from tango_jit.recon.backproject import warm_up
-from tango_jit.recon.pipeline import Options, Pipeline, full_slice
+from tango_jit.recon.pipeline import Options, Pipeline, check_center, full_slice
 from tango_jit.recon.preprocess import FILTERS
 from tango_jit.recon.reconstructor import Reconstructor
 from tango_jit.recon.window import Window, WindowOverflowError
@@ -41,6 +41,7 @@ from tango_jit.streams import (
 LOSS_ALARM_S = 10.0
 SILENCE_S = 2.0
 LATE_S = 1.0
+HALF_SCAN = 0.4  # part of the views that see a point; with a detector beside the axis half of them do
 CATCH_UP_S = 5.0  # the longest time without an update while frames wait
 
 
@@ -79,13 +80,15 @@ class ReconstructorService(Service):
             filtered_endpoint=self._filtered.endpoint,
             slices_endpoint=self._slices_out.endpoint,
         )
+        self.publish(**self._table.values())
 
     def _forget_scan(self) -> None:
         self._header: Header | None = None
         self._dark: Dark | None = None
         self._flat: Flat | None = None
         self._pipeline: Pipeline | None = None
-        self._stale = True  # the pipeline is not that of the present header, dark, flat and settings
+        self._stale = True  # the pipeline is not that of the present header, dark and flat
+        self._tried: Options | None = None  # what the pipeline was made with, or could not be
         self._problems: dict[str, str] = {}  # what cannot be done ("scan" or a slice) -> why
         self._refills = 0
         self._filtered_series = ""  # one for every filling of the window, so that nobody downstream mixes two
@@ -133,6 +136,8 @@ class ReconstructorService(Service):
     # ---- settings
 
     def accept(self, name: str, value: Any) -> None:
+        if name == "center_offset_px" and self._header is not None:
+            check_center(self._header.geometry, value)
         kind, _, item = name.partition("_")
         if kind in ("geometry", "shape") and item in self._table.names:
             place = self._table.edited(kind, item, value)
@@ -145,7 +150,7 @@ class ReconstructorService(Service):
 
     def _retable(self, table: SliceTable) -> None:
         """Make `table` the slices, with signals and a new generation to match."""
-        old, before, self._table = self._table, set(self._known_slices()), table
+        before, self._table = set(self._known_slices()), table
         names = set(table.names)
         for gone in before - names:
             self._problems.pop(gone, None)
@@ -153,10 +158,7 @@ class ReconstructorService(Service):
         removed = tuple(s.name for n in before - names for s in reconstructor_signals(n))
         if added or removed:
             self.replace_signals(added, removed)
-        places: dict[str, Any] = {}
-        for name, geometry in table.geometries.items():
-            if geometry != old.geometries.get(name) or name not in before:
-                places |= {f"geometry_{name}": geometry.nine, f"shape_{name}": np.array(geometry.shape, np.int64)}
+        places = {k: v for k, v in table.values().items() if not np.array_equal(v, self.values[k])}
         self.publish(slices=table.to_json(), generation=self.values["generation"] + 1, **places)
 
     def _known_slices(self) -> list[str]:
@@ -240,13 +242,11 @@ class ReconstructorService(Service):
             values["edge_extend"],
             values["saturation_counts"] or None,
         )
-        if header is None or not (self._stale or self._pipeline is None or self._pipeline.options != options):
-            return
-        if self._stale or "scan" not in self._problems:
+        if header is not None and (self._stale or options != self._tried):
             self._rebuild(header, options)
 
     def _rebuild(self, header: Header, options: Options) -> None:
-        self._stale, self._pipeline = False, None
+        self._stale, self._tried, self._pipeline = False, options, None
         self._search.forget()
         if not header.linear and self._flat is None:
             self._problems["scan"] = "expected a flat field before the frames, none came"
@@ -343,8 +343,11 @@ class ReconstructorService(Service):
             self._problems[name] = str(error)
             return None
         self._problems.pop(name, None)
-        if not planes.any():
-            self._problems[name] = "nothing but zeros: it lies outside the field of view, or the projections are empty"
+        seen = self._pipeline.coverage(window, geometry)
+        if seen < HALF_SCAN:
+            self._problems[name] = (
+                f"outside the field of view: no point of it is in more than {100 * seen:.0f} % of the views"
+            )
         return planes
 
     # ---- how it is

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from tango_jit.geometry import ScanGeometry, SliceGeometry, default_slices
@@ -130,6 +131,13 @@ class SliceTable:
         if name not in self.names:
             raise KeyError(f"slice {name!r}: expected one of {', '.join(self.names) or 'none'}")
         return name
+
+    def values(self) -> dict[str, NDArray[Any]]:
+        """Where the slices lie, as values of their signals; nothing of those that await the scan."""
+        places: dict[str, NDArray[Any]] = {}
+        for name, geometry in self.geometries.items():
+            places |= {f"geometry_{name}": geometry.nine, f"shape_{name}": np.array(geometry.shape, np.int64)}
+        return places
 
     def to_json(self) -> str:
         return json.dumps({n: g.to_dict() if g else None for n, g in self._placed.items()})
