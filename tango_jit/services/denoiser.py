@@ -90,6 +90,9 @@ class DenoiserService(Service):
         self._inbox = Mailbox(self._budget_bytes, "newest")
         self._subscribers = tuple(Subscriber(up, self._inbox, clock=self.clock) for up in self._upstreams)
 
+    def wake(self) -> None:
+        self._inbox.wake()
+
     def shut(self) -> None:
         for subscriber in self._subscribers:
             subscriber.close()

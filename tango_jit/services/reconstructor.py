@@ -175,6 +175,9 @@ class ReconstructorService(Service):
         self._inbox = Mailbox(self._budget_bytes, "lossless")
         self._subscriber = Subscriber(self._raw, self._inbox, kind="pull", clock=self.clock)
 
+    def wake(self) -> None:
+        self._inbox.wake()
+
     def shut(self) -> None:
         if self._subscriber is not None:
             self._subscriber.close()

@@ -105,6 +105,7 @@ class Service:
         with self._lock:
             self.accept(name, checked)
             self.publish(**{name: checked})
+        self.wake()
 
     def start(self) -> None:
         """Run the worker; harmless when it runs already. Returns at once."""
@@ -121,6 +122,7 @@ class Service:
     def stop(self) -> None:
         """Ask the worker to end after its turn; the state tells when it has. Published values stay readable."""
         self._stop.set()
+        self.wake()
 
     def close(self) -> None:
         """Stop, wait for the worker and give back everything; the service cannot be used again."""
@@ -139,6 +141,7 @@ class Service:
             if self._worker is None or not self._worker.is_alive():
                 return action()
             self._orders.append((order, action))
+        self.wake()
         try:
             return order.result(timeout_s)
         except FutureTimeout:
@@ -157,6 +160,9 @@ class Service:
     def turn(self) -> None:
         """One unit of work; must return within about 0.2 s when there is nothing to do."""
         raise NotImplementedError(f"{type(self).__name__} has no turn()")
+
+    def wake(self) -> None:
+        """End the wait of a turn that has nothing to do; called from any thread."""
 
     def shut(self) -> None:
         """Called in the worker after its last turn, whatever happened."""

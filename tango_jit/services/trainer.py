@@ -177,6 +177,9 @@ class TrainerService(Service):
         except PermissionError:
             self.trouble(f"niceness {self._nice}: not allowed to take it, training runs at the present one")
 
+    def wake(self) -> None:
+        self._inbox.wake()
+
     def shut(self) -> None:
         if self._subscriber is not None:
             self._subscriber.close()
