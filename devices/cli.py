@@ -14,7 +14,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from devices.deployment import SERVERS, Deployment, register, servers
+from devices.deployment import Deployment, servers
+from devices.registration import SERVERS, register
 
 app = typer.Typer(
     help="Live tomography with just-in-time denoising, as Tango devices.",

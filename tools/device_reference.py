@@ -20,7 +20,7 @@ from devices.trainer import JitTrainer
 from sim.detector_device import SimulatedDetector
 from tango_jit.learn.settings import SETTINGS
 from tango_jit.services.slices import denoiser_signals, reconstructor_signals
-from tango_jit.services.trainer import shown
+from tango_jit.services.trainer_settings import shown
 from tango_jit.signals import Signal
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "reference" / "devices.md"

@@ -18,9 +18,8 @@ import torch
 
 from tango_jit.geometry import SliceGeometry
 from tango_jit.learn.patches import PatchSampler
-from tango_jit.learn.settings import SETTINGS, TrainerSettings
+from tango_jit.learn.settings import SETTINGS
 from tango_jit.learn.trainer import Trainer
-from tango_jit.learn.unet import NetworkConfig
 from tango_jit.recon.backproject import warm_up
 from tango_jit.recon.reconstructor import Reconstructor
 from tango_jit.recon.window import ProjectionWindow, Window, WindowOverflowError
@@ -28,6 +27,7 @@ from tango_jit.services.arrivals import Arrivals
 from tango_jit.services.files import new_file
 from tango_jit.services.rates import Curve, Rate
 from tango_jit.services.service import Clock, Service, State
+from tango_jit.services.trainer_settings import FIELDS, check_region, remembered, shown
 from tango_jit.services.trainer_signals import SIGNALS
 from tango_jit.streams import Header, Image, Mailbox, Message, Publisher, SeriesEnd, Subscriber, View
 
@@ -35,7 +35,6 @@ SILENCE_S = 4.0
 STEPS_A_ROUND = 4
 LONGEST_ROUND_S = 0.3
 REJECTED_ALARM_S = 10.0
-FIELDS = ("features", "depth", "frames", "frame_interval", "learning_rate", "batch_size", "patch_size", "buffer_size")
 SAMPLING = ("sampling", "region", "patch_size")
 
 
@@ -373,35 +372,3 @@ class TrainerService(Service):
         if self._window is None or self._window.fill < 1:
             return State.RUNNING, f"window filling: {100 * (self._window.fill if self._window else 0):.0f} %"
         return State.RUNNING, f"{self._steps_rate.per_second(now):.1f} steps/s, {self._trainer.steps} steps done"
-
-
-def remembered(text: str) -> tuple[TrainerSettings, np.ndarray]:
-    """Settings and region of a text that the signal `settings` showed. Raises ValueError in words."""
-    if not text:
-        return SETTINGS["PRODUCT"], np.zeros(0)
-    try:
-        fields = json.loads(text)
-        training = fields["training"]
-        network = NetworkConfig.from_dict(training.pop("network"))
-        region = np.array(fields["region"], np.float64).reshape(-1)
-        check_region(region)
-        return TrainerSettings(network=network, **training), region
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"Settings: expected what the attribute settings showed, got {text[:60]!r}: {error}"
-        ) from error
-
-
-def shown(settings: TrainerSettings) -> dict[str, Any]:
-    """The settings as values of the signals."""
-    network = settings.network
-    fields = {"network": network.preset, "parameters": network.parameters}
-    return fields | {n: getattr(settings, n) if hasattr(settings, n) else getattr(network, n) for n in FIELDS}
-
-
-def check_region(box: np.ndarray) -> None:
-    """Raises ValueError for what is no box: (x, y, z) from and to, or nothing for the whole field of view."""
-    if len(box) not in (0, 6):
-        raise ValueError(f"region: expected 6 numbers (from x, y, z; to x, y, z) or none, got {len(box)}")
-    if len(box) and not (box[:3] < box[3:]).all():
-        raise ValueError(f"region: expected from x, y, z below to x, y, z, got {list(box[:3])} and {list(box[3:])}")

@@ -1,0 +1,94 @@
+"""Who the servers are, and how their devices are written into a Tango database."""
+
+from __future__ import annotations
+
+import errno
+import random
+import socket
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import tango
+
+PORTS = range(18_000, 32_000)  # below the ephemeral ports of Linux (32768 and up)
+
+
+@dataclass(frozen=True)
+class Server:
+    """One device server: its executable name, device class, device member name and the streams it publishes."""
+
+    script: str
+    device_class: str
+    member: str
+    endpoints: tuple[str, ...] = ()
+    upstream: Mapping[str, str] = field(default_factory=dict)  # property -> member of the upstream device
+
+    def device(self, prefix: str, instance: str) -> str:
+        return f"{prefix}/{self.member}/{instance}"
+
+
+DETECTOR = {"DetectorDevice": "detector"}
+RECONSTRUCTOR = {"ReconstructorDevice": "reconstructor"}
+BOTH = RECONSTRUCTOR | {"TrainerDevice": "trainer"}
+SERVERS = (
+    Server("tango-jit-detector", "SimulatedDetector", "detector", ("RawEndpoint", "MonitorEndpoint")),
+    Server(
+        "tango-jit-reconstructor",
+        "Reconstructor",
+        "reconstructor",
+        ("FilteredEndpoint", "SlicesEndpoint"),
+        DETECTOR,
+    ),
+    Server("tango-jit-trainer", "JitTrainer", "trainer", ("WeightsEndpoint",), RECONSTRUCTOR),
+    Server(
+        "tango-jit-denoiser",
+        "Denoiser",
+        "denoiser",
+        ("DenoisedEndpoint",),
+        BOTH,
+    ),
+)
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """A port nobody listens on now, from the range that the system does not give to others by itself.
+
+    For an address of another machine it is one that is free here: that machine cannot be asked.
+    """
+    for port in random.SystemRandom().sample(PORTS, 200):
+        with socket.socket() as probe:
+            try:
+                probe.bind((host, port))
+            except OSError as error:
+                if error.errno != errno.EADDRNOTAVAIL:
+                    continue
+        return port
+    raise RuntimeError(f"no free port from {PORTS[0]} to {PORTS[-1]} on {host}: expected one in 200 tries")
+
+
+def register(
+    database: tango.Database, *, prefix: str = "jit", instance: str = "1", host: str = "127.0.0.1"
+) -> list[str]:
+    """Write the four devices into a Tango database; endpoints that are allotted already stay. Returns device names."""
+    names = []
+    for server in SERVERS:
+        name = server.device(prefix, instance)
+        add_device(database, name, server.device_class, f"{server.script}/{instance}")
+        known = database.get_device_property(name, [*server.endpoints, *server.upstream])
+        wanted = {p: f"tcp://{host}:{free_port(host)}" for p in server.endpoints}
+        wanted |= {p: f"{prefix}/{member}/{instance}" for p, member in server.upstream.items()}
+        database.put_device_property(name, {p: [v] for p, v in wanted.items() if not list(known[p])})
+        names.append(name)
+    return names
+
+
+def add_device(database: tango.Database, name: str, device_class: str, server: str) -> None:
+    """Add a device, unless it is there as it should be: adding it again would cut off a server that is running."""
+    with suppress(tango.DevFailed):  # not there yet
+        known = database.get_device_info(name)
+        if (known.class_name, known.ds_full_name) == (device_class, server):
+            return
+    info = tango.DbDevInfo()
+    info.name, info._class, info.server = name, device_class, server
+    database.add_device(info)

@@ -1,0 +1,45 @@
+"""The trainer's settings as signals, and as the one text that remembers them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+
+from tango_jit.learn.settings import SETTINGS, TrainerSettings
+from tango_jit.learn.unet import NetworkConfig
+
+FIELDS = ("features", "depth", "frames", "frame_interval", "learning_rate", "batch_size", "patch_size", "buffer_size")
+
+
+def remembered(text: str) -> tuple[TrainerSettings, np.ndarray]:
+    """Settings and region of a text that the signal `settings` showed. Raises ValueError in words."""
+    if not text:
+        return SETTINGS["PRODUCT"], np.zeros(0)
+    try:
+        fields = json.loads(text)
+        training = fields["training"]
+        network = NetworkConfig.from_dict(training.pop("network"))
+        region = np.array(fields["region"], np.float64).reshape(-1)
+        check_region(region)
+        return TrainerSettings(network=network, **training), region
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"Settings: expected what the attribute settings showed, got {text[:60]!r}: {error}"
+        ) from error
+
+
+def shown(settings: TrainerSettings) -> dict[str, Any]:
+    """The settings as values of the signals."""
+    network = settings.network
+    fields = {"network": network.preset, "parameters": network.parameters}
+    return fields | {n: getattr(settings, n) if hasattr(settings, n) else getattr(network, n) for n in FIELDS}
+
+
+def check_region(box: np.ndarray) -> None:
+    """Raises ValueError for what is no box: (x, y, z) from and to, or nothing for the whole field of view."""
+    if len(box) not in (0, 6):
+        raise ValueError(f"region: expected 6 numbers (from x, y, z; to x, y, z) or none, got {len(box)}")
+    if len(box) and not (box[:3] < box[3:]).all():
+        raise ValueError(f"region: expected from x, y, z below to x, y, z, got {list(box[:3])} and {list(box[3:])}")
