@@ -72,10 +72,10 @@ def demo(
     """Replay an experiment and watch a denoiser learn on it."""
     if recording is not None and not recording.is_file():
         raise ValueError(f"--recording: expected a file, got {recording}")
-    path = recording.resolve() if recording else simulated_scan()
-    open_recording(path).close()  # refuse what cannot be replayed before anything is started
     if report is not None:
         check_report(report)
+    path = recording.resolve() if recording else simulated_scan()
+    open_recording(path).close()  # refuse what cannot be replayed before anything is started
     folder = Path(tempfile.mkdtemp(prefix="tango-jit-demo-"))
     deployment = Deployment(folder)
     with ended_by_signals() as ended:

@@ -221,8 +221,9 @@ class DetectorService(Service):
             self._source.close()
         self.publish(**self.counters())
         self._source = None
-        if self._done:
-            self.set_state(State.STANDBY, self._done)
+
+    def rest(self) -> str:
+        return self._done or super().rest()
 
     def counters(self) -> dict[str, Any]:
         total = len(self._source) if self._source else 1

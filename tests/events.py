@@ -58,5 +58,5 @@ def wait_until(condition: Callable[[], Any], timeout_s: float = 30.0, what: str 
         else:
             if last:
                 return last
-        time.sleep(0.05)
+        time.sleep(0.02)
     raise AssertionError(f"{what or condition} did not come true within {timeout_s} s; last: {last}")

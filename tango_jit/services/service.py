@@ -167,6 +167,10 @@ class Service:
     def shut(self) -> None:
         """Called in the worker after its last turn, whatever happened."""
 
+    def rest(self) -> str:
+        """The sentence that explains why the worker has ended without a fault."""
+        return "stopped: Start runs it again"
+
     def health(self) -> tuple[State, str]:
         """The state and the sentence that explains it, while the worker runs."""
         return State.RUNNING, "running"
@@ -221,14 +225,17 @@ class Service:
                     self._kept_at = self.clock()
                     self.publish(**self.counters())
                     self.set_state(*self.health())
-            self.set_state(State.STANDBY, "stopped: Start runs it again")
+            end = State.STANDBY, self.rest()
         except Exception as error:
             log.exception("%s failed", type(self).__name__)
             self.trouble(f"{type(error).__name__}: {error}")
-            self.set_state(State.FAULT, f"{type(error).__name__}: {error}. Correct the cause, then Start or Init")
-        finally:
+            end = State.FAULT, f"{type(error).__name__}: {error}. Correct the cause, then Start or Init"
+        self._stop.set()  # a Start from now on waits for the end of this worker
+        try:
             self.shut()
+        finally:
             self.publish(**{s.name: 0.0 for s in self.signals.values() if s.unit == "Hz" and not s.writable})
+            self.set_state(*end)  # not before everything is given back
             self.obey()
 
     def obey(self) -> None:

@@ -46,10 +46,16 @@ class SmallDoor(Door):
     def build(self) -> Service:
         return Small()
 
-    @command
-    def SerialModel(self) -> str:
-        """How Tango locks the picture while it is read."""
-        return str(self.get_device_attr().get_attr_by_name("picture").get_attr_serial_model())
+    @command(dtype_in=str)
+    def AddPicture(self, name: str) -> None:
+        """A picture of the kind that comes with a slice."""
+        signal = Signal(name, "float", "One more.", shape=(4096, 4096), dtype="f4")
+        self.guarded(lambda: self.service.replace_signals((signal,)), "AddPicture")
+
+    @command(dtype_in=str)
+    def SerialModel(self, name: str) -> str:
+        """How Tango locks an attribute while it is read."""
+        return str(self.get_device_attr().get_attr_by_name(name).get_attr_serial_model())
 
 
 class BrokenDoor(Door):
@@ -108,7 +114,10 @@ def test_numbers_are_pushed_and_pictures_are_not(proxy):
 
 
 def test_a_client_that_stops_reading_a_picture_holds_no_lock(proxy):
-    assert proxy.SerialModel() == "ATTR_NO_SYNC"
+    proxy.AddPicture("cut")
+    assert "cut" in proxy.get_attribute_list()
+    assert proxy.SerialModel("picture") == proxy.SerialModel("cut") == "ATTR_NO_SYNC"
+    assert proxy.SerialModel("number") != "ATTR_NO_SYNC"  # the question tells them apart
 
 
 def test_state_and_status_follow_the_service(proxy):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import pytest
+import torch
 
 from sim.detector import DetectorService
 from tango_jit.geometry import ScanGeometry
@@ -17,9 +17,14 @@ from tango_jit.recon.backproject import warm_up
 from tango_jit.recordings import NXtomoWriter
 from tango_jit.services.reconstructor import ReconstructorService
 from tango_jit.services.service import Clock, Service
+from tango_jit.services.trainer import TrainerService
 from tango_jit.streams import Dark, Flat, Header, Image, Mailbox, Message, Publisher, Pusher, SeriesEnd, Subscriber
 from tests.events import wait_until
 from tests.phantom import ball
+from tests.services import scans
+from tests.services.denoisers import DenoiserBench, meet, wait_for_slices
+from tests.services.scans import Feed, StandingClock, see
+from tests.services.trainers import PATCH, Rounds
 
 M = TypeVar("M", bound=Message)
 
@@ -38,18 +43,6 @@ DARK, FLAT = 100.0, 20_100.0
 CONE = ScanGeometry.cone(rows=8, cols=16, pixel_mm=0.2, source_axis_mm=200, source_detector_mm=300)
 FAN = ScanGeometry.cone(rows=1, cols=32, pixel_mm=0.2, source_axis_mm=200, source_detector_mm=300)
 PARALLEL = ScanGeometry.parallel(rows=1, cols=32, pixel_mm=0.1)
-
-
-class StandingClock:
-    """Seconds since the epoch; moves when a test sets `now`. Work is seen to be `lag` s later than what is received."""
-
-    def __init__(self) -> None:
-        self.now = 1_000.0
-        self.lag = 0.0
-
-    def __call__(self) -> float:
-        receiving = threading.current_thread().name.startswith("subscriber")
-        return self.now if receiving else self.now + self.lag
 
 
 class Scan:
@@ -216,3 +209,61 @@ def tap() -> Iterator[Callable[..., Tap]]:
     yield make
     for one in made:
         one.close()
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def feed() -> Iterator[Feed]:
+    feed = Feed(scans.FAN)
+    yield feed
+    feed.close()
+
+
+@pytest.fixture
+def make_trainer(clock: StandingClock) -> Iterator[Callable[..., TrainerService]]:
+    """Builds trainers of small patches that are closed at the end."""
+    made: list[TrainerService] = []
+
+    def build(feed: Feed | None = None, *, start: bool = True, patch_size: int = PATCH, **arguments: Any):
+        service = TrainerService(lambda: feed and feed.endpoint, threads=1, clock=clock, **arguments)
+        made.append(service)
+        if feed is not None:
+            service.write("patch_size", patch_size)
+        if start:
+            service.start()
+            see(service, status=lambda text: "window filling" in text or "no new frames" in text)
+        return service
+
+    yield build
+    for service in made:
+        service.close()
+
+
+@pytest.fixture
+def trainer(make_trainer: Callable[..., TrainerService], feed: Feed) -> TrainerService:
+    """Has its header and waits for frames."""
+    return make_trainer(feed)
+
+
+@pytest.fixture
+def rounds(monkeypatch: pytest.MonkeyPatch) -> Rounds:
+    return Rounds(monkeypatch)
+
+
+@pytest.fixture
+def denoiser() -> Iterator[DenoiserBench]:
+    """A running denoiser that knows the slice xy, and is heard."""
+    bench = DenoiserBench()
+    try:
+        wait_for_slices(bench, "xy")
+        meet(bench)
+        yield bench
+    finally:
+        bench.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Self
 
@@ -25,14 +26,16 @@ CONE = ScanGeometry.cone(rows=16, cols=64, pixel_mm=0.2, source_axis_mm=100, sou
 PARALLEL = ScanGeometry.parallel(rows=1, cols=64, pixel_mm=0.1)
 
 
-class Clock:
-    """Seconds that pass only when a test says so."""
+class StandingClock:
+    """Seconds since the epoch; moves when a test sets `now`. Work is seen to be `lag` s later than what is received."""
 
     def __init__(self) -> None:
         self.now = 1_000_000.0
+        self.lag = 0.0
 
     def __call__(self) -> float:
-        return self.now
+        receiving = threading.current_thread().name.startswith("subscriber")
+        return self.now if receiving else self.now + self.lag
 
 
 def look(service: Service) -> Mapping[str, Any]:

@@ -87,6 +87,7 @@ def test_frames_are_those_of_the_recording(detector, tap, tmp_path, clock):
     assert detector.values["state"] is State.STANDBY
     assert f"replayed {VIEWS} frames" in detector.values["status"]
     assert detector.values["frame_number"] == VIEWS - 1
+    assert detector.values["progress"] == 100
     assert detector.values["rotation"] == pytest.approx((VIEWS - 1) / VIEWS)
     np.testing.assert_array_equal(detector.values["image"], scan.views[-1])
 
@@ -357,5 +358,12 @@ def test_a_recording_that_contradicts_itself_is_a_fault_in_words(detector, tap, 
     detector.start()
     wait_until(lambda: detector.values["state"] is State.FAULT, what="the fault")
     assert "flat_mean" in detector.values["status"]
-    with h5py.File(path, "r+"):  # the worker has let go of the file
-        pass
+
+    def let_go() -> bool:
+        try:
+            with h5py.File(path, "r+"):
+                return True
+        except OSError:
+            return False
+
+    wait_until(let_go, what="the end of the worker's hold on the file")

@@ -321,6 +321,7 @@ def test_counts_wait_for_their_flat_field(bench, clock):
     bench.push(scan.header, scan.dark, *(scan.image(n) for n in range(3)))
     wait_until(lambda: bench.after(0.3) or bench.values["frames_refused"] == 3, 5, "3 refused frames")
     assert bench.values["state"] is State.ALARM
+    assert "expected a flat field" in bench.values["status"]
     assert not bench.filtered.all(Image)
     bench.push(scan.flat)
     bench.frames(scan, *range(3, 3 + VIEWS))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import psutil
 import pytest
 import tango
 
-from devices.deployment import SERVERS, Deployment
+from devices.deployment import Deployment
+from devices.registration import SERVERS
 from sim.balls import simulate
 from tests.events import wait_until
 
@@ -43,6 +45,16 @@ class System:
         self.deployment.start(next(s for s in SERVERS if s.member == member))
         wait_until(lambda: self.devices[member].ping() >= 0, 60, f"restart of {member}")
 
+    @contextmanager
+    def stopped(self, member: str) -> Iterator[None]:
+        """A server that stands still as in a debugger, and goes on afterwards whatever happens."""
+        process = self.deployment.processes()[member]
+        process.suspend()
+        try:
+            yield
+        finally:
+            process.resume()
+
     def replay(self, recording: Path, **settings: Any) -> None:
         """Start a replay from the beginning."""
         self.detector.Stop()
@@ -62,6 +74,13 @@ class System:
             return number if number > beyond else 0
 
         return wait_until(newer, timeout_s, f"a picture of {slice_name} at {member} beyond frame {beyond}")
+
+    def await_more_pictures(self, *members: str, updates: int = 2) -> None:
+        """Wait until each of these members has shown so many new pictures from now on."""
+        for member in members:
+            number = self.devices[member].read_attribute("frame_number_xy").value
+            for _ in range(updates):
+                number = self.await_picture(member, beyond=number)
 
 
 @pytest.fixture(scope="session")

@@ -120,8 +120,12 @@ def test_demo_writes_its_report_and_leaves_nothing(tmp_path, recording):
             assert picture.size == (256, 256)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_demo_ends_cleanly_when_told_to(tmp_path, recording, number):
+@pytest.mark.parametrize(
+    "numbers",
+    [[signal.SIGINT], [signal.SIGTERM], [signal.SIGHUP], 3 * [signal.SIGINT]],
+    ids=["Ctrl-C", "SIGTERM", "closed terminal", "three times Ctrl-C"],
+)
+def test_the_demo_ends_cleanly_when_told_to(tmp_path, recording, numbers):
     command = [*PROGRAM, "demo", "--recording", str(recording), "--loop", "--no-gui"]
     environment = os.environ | {"TMPDIR": str(tmp_path)}
     with open(tmp_path / "out.txt", "w") as out:
@@ -129,7 +133,8 @@ def test_the_demo_ends_cleanly_when_told_to(tmp_path, recording, number):
         try:
             wait_until(lambda: len(descendants(str(tmp_path / "tango-jit-demo"))) >= 5, 60, "database and four servers")
             wait_until(lambda: "replaying" in (tmp_path / "out.txt").read_text(), 60, "the replay")
-            demo.send_signal(number)
+            for number in numbers:
+                demo.send_signal(number)
             assert demo.wait(60) == 0
         finally:
             demo.kill()
@@ -152,6 +157,17 @@ def test_wrong_words_are_refused_in_words(arguments, words):
     output = result.stdout + result.stderr
     assert words in output
     assert "Traceback" not in output
+    assert "TANGO_HOST" not in output  # before anything was started
+
+
+@pytest.mark.parametrize("report", [".", "missing/report.json"])
+def test_a_report_that_cannot_be_written_is_refused_before_anything_starts(tmp_path, recording, report):
+    result = run("demo", "--recording", str(recording), "--no-gui", "--report", str(tmp_path / report))
+    assert result.returncode == 1
+    assert "--report: expected a file in a folder that exists" in " ".join(result.stdout.split())
+    assert "Traceback" not in result.stdout + result.stderr
+    assert "TANGO_HOST" not in result.stdout
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_recording_without_geometry_is_refused_before_anything_starts(shared_data: Path):

@@ -12,6 +12,9 @@ from tests.events import Events, wait_until
 
 pytestmark = pytest.mark.timeout(400)  # more than the waits of one test together
 
+# Who can make new pictures while a process stands still or is dead: without a reconstructor nobody can.
+PAINTERS = {"reconstructor": (), "trainer": ("reconstructor", "denoiser"), "denoiser": ("reconstructor",)}
+
 
 @pytest.fixture(scope="module")
 def running(system, recording):
@@ -82,7 +85,22 @@ def test_a_moved_slice_appears_within_one_update(running):
     wait_until(lambda: running.reconstructor.slice_xy.mean() > 0.005, what="the slice in the glass")
 
 
-@pytest.mark.parametrize("member", ["reconstructor", "trainer", "denoiser"])
+@pytest.mark.parametrize("member", ["trainer", "denoiser"])
+def test_a_stopped_subscriber_holds_nobody_up_and_rejoins(running, member):
+    sent, received = running.detector.frames_sent, running.trainer.frames_received
+    with running.stopped(member):
+        running.await_more_pictures(*PAINTERS[member], updates=4)
+        meanwhile = running.reconstructor.frame_number_xy
+        assert running.detector.frames_sent > sent
+    running.await_picture("denoiser", beyond=meanwhile)
+    steps = running.trainer.steps
+    wait_until(lambda: running.trainer.steps > steps, 60, "training goes on")
+    wait_until(lambda: running.trainer.frames_received > received + 100, 60, "newer frames at the trainer")
+    running.await_more_pictures("reconstructor", "denoiser")
+    assert running.reconstructor.frames_lost == 0
+
+
+@pytest.mark.parametrize("member", PAINTERS)
 def test_a_killed_process_rejoins_and_the_others_go_on(running, member):
     others = [m for m in ("detector", "reconstructor", "trainer", "denoiser") if m != member]
     pids = {m: running.deployment.processes()[m].pid for m in others}
@@ -90,11 +108,10 @@ def test_a_killed_process_rejoins_and_the_others_go_on(running, member):
     running.kill(member)
     for other in others:
         assert running.devices[other].State() != tango.DevState.FAULT
+    running.await_more_pictures(*PAINTERS[member])
     running.restart(member)
     wait_until(lambda: running.devices[member].running, 60, f"{member} running again")
-    number = running.reconstructor.frame_number_xy
-    running.await_picture("reconstructor", beyond=number)
-    running.await_picture("denoiser", beyond=running.denoiser.frame_number_xy)
+    running.await_more_pictures("reconstructor", "denoiser")
     wait_until(lambda: running.denoiser.weights_version > 0, 60, "weights after the restart")
     steps = running.trainer.steps
     wait_until(lambda: running.trainer.steps > steps, 60, "training goes on")
@@ -108,9 +125,12 @@ def test_a_killed_detector_begins_a_new_series(running, recording):
     assert running.detector.recording == str(recording)  # remembered
     assert running.detector.loop
     series = running.reconstructor.series
+    last = {member: running.devices[member].frame_number_xy for member in ("reconstructor", "denoiser")}
     running.detector.Start()
     wait_until(lambda: running.reconstructor.series != series, what="the new series")
-    running.await_picture("denoiser", beyond=120)
+    for member, number in last.items():  # the numbers begin anew
+        wait_until(lambda m=member, n=number: running.devices[m].frame_number_xy != n, what=f"a picture at {member}")
+    running.await_more_pictures("reconstructor", "denoiser")
     assert running.reconstructor.frames_lost == 0
 
 
@@ -119,8 +139,10 @@ def test_an_added_slice_survives_a_kill(running):
     running.reconstructor.write_attribute("shape_mine", [64, 96])
     running.reconstructor.MoveSlice(([-6.0, -4.0, 1.0, 12.0, 0.0, 0.0, 0.0, 8.0, 1.0], ["mine"]))
     running.kill("reconstructor")
+    seen = running.denoiser.frame_number_xy
     running.restart("reconstructor")
     running.await_picture("reconstructor", "mine")
+    running.await_picture("denoiser", beyond=seen)
     assert running.reconstructor.slice_mine.shape == (64, 96)
     np.testing.assert_allclose(running.reconstructor.geometry_mine, [-6, -4, 1, 12, 0, 0, 0, 8, 1])
     running.await_picture("denoiser", "mine")

@@ -51,11 +51,13 @@ def test_edited_settings_are_custom_and_survive_a_kill(running):
     trainer.region = [-15.0, -15.0, -10.0, 15.0, 15.0, 10.0]
     assert network(trainer) == "CUSTOM"
     running.kill("trainer")
+    running.await_more_pictures("reconstructor", "denoiser")
     running.restart("trainer")
     assert network(trainer) == "CUSTOM"
     assert (trainer.learning_rate, trainer.buffer_size) == (5e-4, 200)
     np.testing.assert_array_equal(trainer.region, [-15, -15, -10, 15, 15, 10])
     wait_until(lambda: trainer.steps > 0, 60, "training")
+    running.await_more_pictures("reconstructor", "denoiser")
     trainer.network = "PRODUCT"
     assert trainer.buffer_size != 200
 
@@ -146,7 +148,6 @@ def test_any_order_of_starting_works(running):
         running.kill(member)
     for member in members:
         running.restart(member)
-    running.await_picture("reconstructor")
-    running.await_picture("denoiser")
+    running.await_more_pictures("reconstructor", "denoiser")
     wait_until(lambda: running.denoiser.weights_version > 0, 90, "weights")
     assert running.reconstructor.frames_lost == 0

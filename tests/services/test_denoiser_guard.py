@@ -1,0 +1,214 @@
+"""When the denoiser shows what its network makes, and with which weights: guard, versions, age."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from tango_jit.learn.weights import pack, unpack
+from tango_jit.services.service import State
+from tests.events import wait_until
+from tests.services.denoisers import (
+    any_network,
+    helps,
+    hurts,
+    wait_for_slices,
+    wait_weights,
+)
+from tests.services.scans import MU, look, see
+
+# ---- guard
+
+
+def test_a_network_that_never_helped_is_learning(denoiser):
+    denoiser.use(hurts(1))
+    message = denoiser.next()
+    np.testing.assert_array_equal(message.data[0], message.data[1])
+    assert message.accuracy is not None
+    assert message.accuracy > 1
+    values = look(denoiser.service)
+    assert values["guard_active"]
+    assert values["state"] is State.RUNNING
+    assert values["status"].startswith("learning")
+
+
+def test_a_network_that_stops_helping_is_an_alarm_until_it_helps_again(denoiser):
+    denoiser.use(helps(1))
+    values = look(denoiser.service)
+    assert (values["guard_active"], values["state"]) == (False, State.RUNNING)
+    denoiser.use(hurts(2))
+    message = denoiser.next()
+    np.testing.assert_array_equal(message.data[0], message.data[1])
+    values = look(denoiser.service)
+    assert (values["guard_active"], values["state"]) == (True, State.ALARM)
+    assert values["status"].startswith("guard active")
+    denoiser.use(helps(3))
+    values = look(denoiser.service)
+    assert (values["guard_active"], values["state"]) == (False, State.RUNNING)
+
+
+def test_a_network_that_begins_anew_is_learning_not_an_alarm(denoiser):
+    denoiser.use(helps(1))
+    assert look(denoiser.service)["state"] == State.RUNNING
+    denoiser.use(replace(hurts(2), patch_accuracy=None))  # reset: the trainer has scored nothing yet
+    denoiser.next()
+    values = look(denoiser.service)
+    assert (values["guard_active"], values["state"]) == (True, State.RUNNING)
+    assert values["status"].startswith("learning")
+    denoiser.use(helps(3))
+    denoiser.use(hurts(4))
+    denoiser.next()
+    assert look(denoiser.service)["state"] == State.ALARM
+
+
+def test_another_series_is_learnt_anew(denoiser):
+    denoiser.use(helps(1))
+    denoiser.use(hurts(2))
+    assert look(denoiser.service)["state"] == State.ALARM
+    denoiser.pass_through(replace(denoiser.slice(), series="another"))
+    assert look(denoiser.service)["status"].startswith("learning")
+
+
+def test_a_removed_slice_takes_its_verdict_and_accuracy_along(denoiser):
+    denoiser.view("xy", "cut")
+    wait_for_slices(denoiser, "xy", "cut")
+    denoiser.use(hurts(1))
+    denoiser.next("cut")
+    assert look(denoiser.service)["guard_active"]
+    denoiser.view("cut")
+    wait_for_slices(denoiser, "cut")
+    denoiser.view("xy")
+    wait_for_slices(denoiser, "xy")
+    values = look(denoiser.service)
+    assert not values["guard_active"]
+    assert np.isnan(values["accuracy"])
+    message = denoiser.next(complete=False)  # no accuracy: an earlier verdict of this name would stand
+    assert not np.array_equal(message.data[0], message.data[1])
+
+
+def test_after_stop_nothing_claims_to_run(denoiser):
+    denoiser.use(helps(1))
+    see(denoiser.service, rate_hz=lambda rate: rate > 0)
+    denoiser.service.stop()
+    wait_until(lambda: denoiser.service.values["status"].startswith("stopped"))
+    wait_until(lambda: denoiser.service.values["rate_hz"] == 0)
+    assert not denoiser.service.values["running"]
+    assert np.isnan(denoiser.service.values["weights_age_s"])
+
+
+def test_without_guard_the_network_is_shown_as_it_is(denoiser):
+    denoiser.service.write("guard", False)
+    denoiser.use(hurts(1))
+    message = denoiser.next()
+    assert np.abs(message.data[0] - message.data[1]).max() > 0.1 * MU
+    assert not look(denoiser.service)["guard_active"]
+
+
+# ---- versions
+
+
+def test_frozen_weights_stay_until_thawed(denoiser):
+    denoiser.use(helps(1))
+    denoiser.service.write("frozen", True)
+    received = denoiser.service._subscribers[1].received
+    denoiser.weights.send(helps(2), retain="weights")
+    denoiser.weights.send(helps(3), retain="weights")
+    wait_weights(denoiser, received + 2)
+    assert denoiser.next().weights_version == 1
+    assert look(denoiser.service)["status"].endswith("with weights 1, frozen")
+    denoiser.service.write("frozen", False)
+    assert denoiser.next().weights_version == 3
+
+
+def test_frozen_without_weights_takes_the_first(denoiser):
+    denoiser.service.write("frozen", True)
+    received = denoiser.service._subscribers[1].received
+    denoiser.use(helps(1))
+    denoiser.weights.send(helps(2), retain="weights")
+    wait_weights(denoiser, received + 2)
+    assert denoiser.next().weights_version == 1
+
+
+def test_rollback_goes_to_the_weights_before_and_keeps_them(denoiser):
+    with pytest.raises(RuntimeError, match="rollback: expected weights used before these"):
+        denoiser.service.rollback()
+    assert not denoiser.service.values["frozen"]
+    denoiser.use(helps(1))
+    denoiser.use(any_network(2))
+    denoiser.service.rollback()
+    assert (denoiser.service.values["weights_version"], denoiser.service.values["frozen"]) == (1, True)
+    received = denoiser.service._subscribers[1].received
+    denoiser.weights.send(helps(3), retain="weights")
+    wait_weights(denoiser, received + 1)
+    assert denoiser.next().weights_version == 1
+    denoiser.service.write("frozen", False)
+    assert denoiser.next().weights_version == 3
+
+
+def test_the_age_of_weights_grows_until_newer_ones_are_in_use(denoiser):
+    assert np.isnan(look(denoiser.service)["weights_age_s"])
+    weights = helps(1)
+    denoiser.use(weights)
+    assert look(denoiser.service)["weights_age_s"] == 0
+    denoiser.clock.now += 7
+    received = denoiser.service._subscribers[1].received
+    denoiser.weights.send(weights, retain="weights")  # the same again
+    wait_weights(denoiser, received + 1)
+    assert look(denoiser.service)["weights_age_s"] == 7
+    denoiser.service.write("frozen", True)
+    denoiser.weights.send(helps(2), retain="weights")
+    wait_weights(denoiser, received + 2)
+    assert look(denoiser.service)["weights_age_s"] == 7
+    denoiser.clock.now += 1
+    denoiser.service.write("frozen", False)
+    assert look(denoiser.service)["weights_age_s"] == 0
+    denoiser.clock.now += 2
+    denoiser.service.write("frozen", False)
+    assert look(denoiser.service)["weights_age_s"] == 2
+
+
+def test_stale_weights_are_an_alarm_unless_frozen(denoiser):
+    denoiser.use(helps(1))
+    denoiser.clock.now += 29
+    denoiser.next()
+    assert look(denoiser.service)["state"] is State.RUNNING
+    denoiser.clock.now += 2
+    denoiser.next()
+    values = look(denoiser.service)
+    assert values["state"] is State.ALARM
+    assert values["status"].startswith("weights are 31 s old")
+    denoiser.service.write("frozen", True)
+    assert look(denoiser.service)["state"] is State.RUNNING
+    denoiser.service.write("frozen", False)
+    denoiser.use(helps(2))
+    assert look(denoiser.service)["state"] is State.RUNNING
+
+
+def test_bad_weights_are_told_and_the_old_ones_stay(denoiser):
+    good = helps(1)
+    denoiser.use(good)
+    denoiser.clock.now += 3
+    received = denoiser.service._subscribers[1].received
+    denoiser.weights.send(replace(good, version=2, tensors=b"nothing"))
+    wait_weights(denoiser, received + 1)
+    told = see(denoiser.service, last_error=lambda text: text)["last_error"]
+    assert "weights 2 refused: weights: expected a safetensors file, got 7 bytes" in told
+    broken = unpack(good)
+    nn.init.constant_(broken.top.last.weight, torch.nan)
+    denoiser.weights.send(pack(broken, version=4, scale=0.02, patch_accuracy=None, generation=0))
+    see(denoiser.service, last_error=lambda text: "weights 4 refused" in text)
+    assert denoiser.next().weights_version == 1
+    values = look(denoiser.service)
+    assert (values["weights_age_s"], values["state"]) == (3, State.RUNNING)
+
+
+def test_silence_is_standby(denoiser):
+    denoiser.next()
+    assert look(denoiser.service)["state"] is State.RUNNING
+    denoiser.clock.now += 6
+    values = look(denoiser.service)
+    assert (values["state"], values["status"].startswith("no slices")) == (State.STANDBY, True)
+    denoiser.next()
+    assert look(denoiser.service)["state"] is State.RUNNING
