@@ -47,6 +47,8 @@ READINGS = (
         "float",
         "How much later than planned the last frame went out: the reconstructor holds back.",
         unit="ms",
+        warning=(None, 1_000),
+        alarm=(None, 10_000),
         format="%7.1f",
     ),
     Signal("frames_held_back", "int", "Frames that had to wait because nobody took them in time."),

@@ -63,8 +63,13 @@ class Pipeline:
         """Part of the window's span that is covered, 0 to 1."""
         return self._window.fill
 
+    @property
+    def obstacle(self) -> str:
+        """Why the window may never be full; empty: there is no sign of it."""
+        return self._window.obstacle
+
     def filter(self, image: Image) -> NDArray[np.float32]:
-        """The filtered view (rows, cols) of one frame."""
+        """The filtered view (rows, cols) of one frame. Raises ValueError for one that says nothing."""
         return self._preprocess(image.data[None])[0]
 
     def add(self, image: Image, filtered: NDArray[np.float32]) -> Arrival:

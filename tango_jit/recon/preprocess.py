@@ -68,6 +68,9 @@ def ramp_response(size: int, filter: str) -> Array:
     return np.fft.rfft(taps).real * window[filter]
 
 
+NO_BEAM = 1e-3  # mean transmission: a shutter was closed or the beam was lost; no object absorbs that much everywhere
+
+
 class _Bridge(NamedTuple):
     """Pixels to be replaced by a linear interpolation between two others of the frame (flat indices)."""
 
@@ -155,6 +158,7 @@ class Preprocessor:
             if saturation_counts is not None:
                 self._dead |= flat >= saturation_counts
             self._dark = torch.from_numpy(np.where(self._dead, 0, dark).astype(np.float32))
+            self._share = torch.from_numpy((~self._dead / max(np.sum(~self._dead), 1)).astype(np.float32).ravel())
             self._per_flat = torch.from_numpy((1 / np.where(self._dead, 1, flat - dark)).astype(np.float32))
         bridge = _bridge(self._dead)
         if bridge is None:
@@ -162,27 +166,43 @@ class Preprocessor:
         self._bridge = bridge
 
     def __call__(self, frames: NDArray[Any]) -> Image:
-        """Filtered views (n, rows, cols) of frames (n, rows, cols) of any real type: a new float32 array."""
+        """Filtered views (n, rows, cols) of frames (n, rows, cols) of any real type: a new float32 array.
+
+        Raises ValueError for the wrong shape, and for a frame that says nothing about the object: without a good
+        pixel, without beam (mean transmission below `NO_BEAM`), or with numbers too large to filter. In a window
+        such a frame has to be missing: the weights of its neighbours then stand in for it.
+        """
         if frames.ndim != 3 or frames.shape[1:] != self.shape:
             raise ValueError(f"frames: expected shape (n, {self.shape[0]}, {self.shape[1]}), got {frames.shape}")
         views = np.empty(frames.shape, np.float32)
         few = max(1, _AT_ONCE // (self.shape[0] * self._size))
         for n in range(0, len(frames), few):
             views[n : n + few] = self._filtered(frames[n : n + few])
+        if not np.isfinite(views.sum(axis=(1, 2))).all():
+            raise ValueError(f"frame: expected numbers that can be filtered, got up to {np.nanmax(np.abs(frames)):.3g}")
         return views
 
     def _filtered(self, frames: NDArray[Any]) -> torch.Tensor:
         values = torch.from_numpy(frames.astype(np.float32))
         if not self.linear:
-            values.sub_(self._dark).mul_(self._per_flat).clamp_(min=self._min_transmission).log_()
+            values.sub_(self._dark).mul_(self._per_flat)
+            self._refuse_no_beam(values)
+            values.clamp_(min=self._min_transmission).log_()
         self._bridge.mend(values.flatten(1))
         for n, bad in self._spoilt(frames):
             bridge = _bridge(bad | self._dead)
             if bridge is None:
-                values[n] = 0  # nothing is known about this view
-            else:
-                bridge.mend(values[n].view(-1))
+                raise ValueError("frame: expected a good pixel, got none: all are saturated, dead or no numbers")
+            bridge.mend(values[n].view(-1))
         return self._ramp(values.mul_(self._gain))
+
+    def _refuse_no_beam(self, transmission: torch.Tensor) -> None:
+        means = transmission.flatten(1) @ self._share
+        if bool(means.isnan().any()):  # some pixels are no numbers: without them, at some cost
+            good = transmission.flatten(1).isfinite() & (self._share > 0)
+            means = torch.where(good, transmission.flatten(1), 0).sum(1) / good.sum(1)  # without a good pixel NaN
+        if bool((means < NO_BEAM).any()):
+            raise ValueError(f"frame: expected some beam, got a mean transmission of {float(means.min()):.2g}")
 
     def _spoilt(self, frames: NDArray[Any]) -> list[tuple[int, NDArray[np.bool_]]]:
         """Frames with saturated or non-finite pixels: (index, mask)."""

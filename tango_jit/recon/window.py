@@ -32,6 +32,8 @@ BACK, LEAP, START = 1 / 100, 1 / 2, 16
 STILL, SAME, END, GAP = 0.1, 0.25, 1.5, 1.75
 # So many misfits in a row are no late frames: the numbering has started anew.
 MISFITS = 8
+# So many frames before the rotation begins are no longer usual.
+STANDING = 1000
 
 
 class WindowOverflowError(RuntimeError):
@@ -136,6 +138,7 @@ class ProjectionWindow:
                 f"got {max_views} and {max_bytes}"
             )
         self._ring = np.empty((min(START, self.max_views), geometry.rows, geometry.cols), np.float32)
+        self._restarts = 0  # since the span was last covered
         self.clear()
 
     def clear(self) -> None:
@@ -146,8 +149,17 @@ class ProjectionWindow:
         self._start_rad: float | None = None  # first and foremost angle since the start
         self._head_rad = 0.0
         self._step_rad = 1e-5 * self.span_rad  # typical; until there are two views, what counts as standing
-        self._misfits = 0
+        self._misfits = self._standing = 0
         self._window: Window | None = None
+
+    @property
+    def obstacle(self) -> str:
+        """Why the span may never be covered, in words; empty: there is no sign of it."""
+        if self._restarts > 1:
+            return f"it began anew {self._restarts} times, because the angle leaps or turns back"
+        if self._standing >= STANDING:
+            return f"the angle has stood still for {self._standing} frames"
+        return ""
 
     def __len__(self) -> int:
         """Number of views held."""
@@ -191,7 +203,7 @@ class ProjectionWindow:
             self._misfits += 1
             if self._misfits < MISFITS:
                 return "stale"
-            self.clear()
+            self._restart()
             late = False
         elif not late:
             self._make_way(angle_rad)
@@ -249,9 +261,13 @@ class ProjectionWindow:
         newest = self._views[-1].angle_rad
         ahead = self._direction * (angle_rad - self._head_rad) if self._direction else abs(angle_rad - newest)
         if not -BACK * self.span_rad <= ahead <= LEAP * self.span_rad:
-            self.clear()
+            self._restart()
         elif abs(angle_rad - newest) <= STILL * self._step_rad:
             self._drop(-1)
+
+    def _restart(self) -> None:
+        self._restarts = 0 if self.fill == 1.0 else self._restarts + 1
+        self.clear()
 
     def _turn(self, angle_rad: float) -> None:
         """After an insertion: follow the rotation and drop what has left the span."""
@@ -266,7 +282,10 @@ class ProjectionWindow:
             if abs(newest - self._start_rad) > BACK * self.span_rad:
                 self._direction = 1 if newest > self._start_rad else -1
                 self._start_rad, self._head_rad = self._views[0].angle_rad, newest
-            elif len(self._views) > START:
+                self._standing = 0
+                return
+            self._standing += 1
+            if len(self._views) > START:
                 self._drop(0)
             return
         if self._direction * (angle_rad - self._head_rad) > 0:

@@ -14,6 +14,7 @@ import torch
 
 from tango_jit.learn import noise2inverse
 from tango_jit.learn.denoiser import Denoiser, Result
+from tango_jit.services.arrivals import Pace
 from tango_jit.services.denoiser_signals import BEST_ACCURACY, SIGNALS
 from tango_jit.services.rates import Curve, Rate
 from tango_jit.services.service import Clock, Service, State
@@ -56,7 +57,8 @@ class DenoiserService(Service):
         self._helped = False  # this network was seen to help on this series: before that a guard is no reason to worry
         self._series = ""
         self._curve, self._rate = Curve(), Rate()
-        self._weights_at = self._slice_at = 0.0
+        self._weights_at = 0.0
+        self._pace = Pace(SILENCE_S)  # of the updates
         self.publish(denoised_endpoint=self._denoised_out.endpoint)
 
     # ---- commands (any thread)
@@ -145,6 +147,8 @@ class DenoiserService(Service):
     def _denoise(self, message: Slice) -> None:
         if f"denoised_{message.slice}" not in self.signals:
             return  # removed meanwhile, or its view is still to come
+        if message.series != self._series:
+            self._begin(message.series)
         started = time.perf_counter()
         values = self.values
         even, odd, *full = message.data[:, message.data.shape[1] // 2]
@@ -168,11 +172,11 @@ class DenoiserService(Service):
 
     def _show(self, message: Slice, picture: np.ndarray, result: Result, inference_ms: float) -> None:
         """Publish one picture and what is known of it, in one step."""
-        self._slice_at = now = self.clock()
+        now = self.clock()
+        if message.slice == next(iter(self._latest)):  # once an update
+            self._pace.beat(now)
         self._rate.add(now)
         self._guarded = self._guarded | {message.slice} if result.guarded else self._guarded - {message.slice}
-        if message.series != self._series:
-            self._series, self._helped = message.series, False
         self._helped |= result.weights_version > 0 and not result.guarded
         self._scores.pop(message.slice, None)
         if len(result.errors):
@@ -195,6 +199,14 @@ class DenoiserService(Service):
             slices_denoised=self.values["slices_denoised"] + 1,
             guard_active=bool(self._guarded),
         )
+
+    def _begin(self, series: str) -> None:
+        """Another scan: what was seen of the earlier one says nothing about it."""
+        self._series, self._helped = series, False
+        self._scores.clear()
+        for name in self._guarded:
+            self._engine.forget(name)
+        self._guarded = set()
 
     def _accuracies(self) -> dict[str, float]:
         """Accuracy of all the slices on display together; NaN: nothing to take it from."""
@@ -220,7 +232,7 @@ class DenoiserService(Service):
     def health(self) -> tuple[State, str]:
         now, values = self.clock(), self.values
         trouble = next((s.trouble for s in self._subscribers if s.trouble), "")
-        if now - self._slice_at > SILENCE_S:
+        if self._pace.silent(now):
             return State.STANDBY, f"no slices: {trouble or 'connected, no data'}"
         if not values["enabled"]:
             return State.RUNNING, "not enabled: slices pass as reconstructed"

@@ -43,8 +43,10 @@ READINGS = (
     Signal(
         "latency_ms",
         "float",
-        "From the arrival of the last needed frame to the published denoised slice.",
+        "From the arrival of the last needed frame (or the move of a slice) to the published denoised slice.",
         unit="ms",
+        warning=(None, 2_000),
+        alarm=(None, 10_000),
         format="%6.1f",
     ),
     Signal("inference_ms", "float", "Time of the network for one slice.", unit="ms", format="%6.1f"),

@@ -7,6 +7,8 @@ from collections import deque
 import numpy as np
 from numpy.typing import NDArray
 
+STOPPED_S = 2.0
+
 
 class Rate:
     """Events per second over a sliding window of `span_s`."""
@@ -19,13 +21,16 @@ class Rate:
         self._events.append((now_s, count))
 
     def per_second(self, now_s: float) -> float:
-        """0 when nothing happened in the window."""
+        """0 when nothing happened in the window, or nothing for much longer than usual."""
         while self._events and not 0 <= now_s - self._events[0][0] < self._span_s:
             self._events.popleft()
         if len(self._events) < 2:
             return 0.0
         # the first event only starts the clock: n events span n-1 intervals
-        span = max(now_s - self._events[0][0], 1e-6)
+        first, last = self._events[0][0], self._events[-1][0]
+        if now_s - last > max(STOPPED_S, 3 * (last - first) / (len(self._events) - 1)):
+            return 0.0
+        span = max(now_s - first, 1e-6)
         return sum(count for _, count in list(self._events)[1:]) / span
 
 

@@ -70,6 +70,7 @@ class ReconstructorService(Service):
         self._filtered = Publisher(filtered_endpoint, budget_bytes=budget_bytes)
         self._slices_out = Publisher(slices_endpoint, budget_bytes=budget_bytes)
         self._table = slices or SliceTable()
+        self._moved_at = 0.0  # when slices were last placed: pictures of the new place cannot be older
         self._inbox = Mailbox(budget_bytes, "lossless")
         self._subscriber: Subscriber | None = None
         self._forget_scan()
@@ -93,7 +94,7 @@ class ReconstructorService(Service):
         self._refills = 0
         self._filtered_series = ""  # one for every filling of the window, so that nobody downstream mixes two
         self._arrivals = Arrivals(SILENCE_S)
-        self._refused = 0
+        self._unused = 0  # frames of series that were not announced, or that nothing can be done with yet
         self._since_update = 0
         self._frame_rate, self._slice_rate = Rate(), Rate()
         self._updated_at = 0.0
@@ -122,7 +123,7 @@ class ReconstructorService(Service):
         with self._lock:
             self._stale = True
             self._arrivals.forget_losses()
-            self._refused = 0
+            self._unused = 0
 
     def find_center(self) -> None:
         """Search the centre of rotation in the present window, between frames; `progress` and `center_found_px` tell.
@@ -151,6 +152,7 @@ class ReconstructorService(Service):
     def _retable(self, table: SliceTable) -> None:
         """Make `table` the slices, with signals and a new generation to match."""
         before, self._table = set(self._known_slices()), table
+        self._moved_at = self.clock()
         names = set(table.names)
         for gone in before - names:
             self._problems.pop(gone, None)
@@ -221,6 +223,7 @@ class ReconstructorService(Service):
             self._forget_scan()
             self._header = header
             self._retable(self._table.on(header.geometry))
+            self._moved_at = 0.0  # that was nobody's wish
         self.publish(series=header.series, fill=0.0)
 
     def _calibrate(self, field: Dark | Flat) -> None:
@@ -273,25 +276,25 @@ class ReconstructorService(Service):
             self.publish(generation=self.values["generation"] + 1)
 
     def _frame(self, image: Image) -> None:
-        header = self._header
-        if header is not None:
-            self._follow_settings()
-        known = header is not None and image.series == header.series
-        if not known or self._pipeline is None or image.data.shape != self._pipeline.shape:
-            self._refused += 1
+        header, arrivals = self._header, self._arrivals
+        if header is None or image.series != header.series:
+            self._unused += 1
             return
-        if not self._arrivals.add(image.frame, self._inbox.received_at):
+        self._follow_settings()
+        if not arrivals.add(image.frame, self._inbox.received_at):
             return
-        self._frame_rate.add(self._inbox.received_at)
-        filtered = self._pipeline.filter(image)
-        self._filtered.send(replace(image, series=self._filtered_series, data=filtered))
+        self._frame_rate.add(arrivals.at_s)
+        if self._pipeline is None:
+            self._unused += 1  # why, the status tells
+            return
         try:
+            filtered = self._pipeline.filter(image)
+            self._filtered.send(replace(image, series=self._filtered_series, data=filtered))
             if self._pipeline.add(image, filtered) == "stale":
-                self._refused += 1
+                raise ValueError("older than the window, or out of place")
         except (WindowOverflowError, ValueError) as error:
-            self.trouble(str(error))
-            self._refused += 1
-            self._arrivals.discard()
+            if arrivals.refuse(f"frame {image.frame}: {error}"):
+                self.trouble(arrivals.why)
         self._since_update += 1
 
     def _due(self) -> bool:
@@ -316,12 +319,12 @@ class ReconstructorService(Service):
             view = View(generation, self._pipeline.options.filter, geometries)
             self._filtered.send(view, retain="view")
             self._slices_out.send(view, retain="view")
-        started = time.perf_counter()
+        started, since = time.perf_counter(), max(self._arrivals.at_s, self._moved_at)
         pictures: dict[str, Any] = {}
         for name, geometry in geometries.items():
             planes = self._reconstruct(window, name, geometry)
             if planes is not None:
-                span = (window.first_frame, window.last_frame, self._arrivals.at_s, window.complete)
+                span = (window.first_frame, window.last_frame, since, window.complete)
                 self._slices_out.send(Slice(name, generation, geometry, self._header.series, *span, planes))
                 pictures |= {f"slice_{name}": full_slice(planes), f"frame_number_{name}": window.last_frame}
         now = self.clock()
@@ -333,7 +336,7 @@ class ReconstructorService(Service):
             self.announce(
                 slices_reconstructed=self.values["slices_reconstructed"] + len(pictures) // 2,
                 reconstruction_ms=1e3 * (time.perf_counter() - started),
-                latency_ms=1e3 * (now - self._arrivals.at_s),
+                latency_ms=1e3 * (now - since),
                 **{k: v for k, v in pictures.items() if k in known},
             )
 
@@ -362,7 +365,7 @@ class ReconstructorService(Service):
             "frames_lost": count.lost,
             "frames_late": count.late,
             "frames_duplicate": count.duplicate,
-            "frames_refused": self._refused,
+            "frames_refused": self._unused + self._arrivals.refused,
             "fill": 0.0 if self._pipeline is None else self._pipeline.fill,
             "frame_rate_hz": self._frame_rate.per_second(now),
             "rate_hz": self._slice_rate.per_second(now),
@@ -386,9 +389,14 @@ class ReconstructorService(Service):
             return State.STANDBY, f"series {self._header.series}: no frame for {now - arrivals.at_s:.0f} s"
         if lossy:
             return State.ALARM, f"{arrivals.count.lost} frames lost"
+        if arrivals.refused_within(LOSS_ALARM_S, now):
+            return State.ALARM, f"{arrivals.refused} frames refused: {arrivals.why}"
         fill = self._pipeline.fill if self._pipeline else 0.0
         if fill < 1:
-            return State.RUNNING, f"window filling: {100 * fill:.0f} %"
+            obstacle = self._pipeline.obstacle if self._pipeline else ""
+            return (
+                State.ALARM if obstacle else State.RUNNING
+            ), f"window filling: {100 * fill:.0f} % {obstacle}".rstrip()
         rate, count = self._slice_rate.per_second(now), len(self._table.geometries)
         return State.RUNNING, f"{rate:.1f} slices/s from {count} slices"
 

@@ -62,8 +62,8 @@ COUNTS = (
     Signal(
         "frames_refused",
         "int",
-        "Frames without use: of an unknown series, of a wrong size, older than the window.",
-        level="expert",
+        "Frames without use: of an unknown series or a wrong size, without beam, saturated, older than the window.",
+        warning=(None, 1),
     ),
     Signal("slices_reconstructed", "int", "Slices published since the start."),
     Signal("generation", "int", "Counts changes of slices, filter, centre, flat field and series.", level="expert"),
@@ -75,8 +75,10 @@ FIGURES = (
     Signal(
         "latency_ms",
         "float",
-        "From the arrival of the last needed frame to the published slices.",
+        "From the arrival of the last needed frame (or the move of a slice) to the published slices.",
         unit="ms",
+        warning=(None, 2_000),
+        alarm=(None, 10_000),
         format="%6.1f",
     ),
     Signal("reconstruction_ms", "float", "Backprojection of all slices in one update.", unit="ms", format="%6.1f"),

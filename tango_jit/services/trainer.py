@@ -129,7 +129,10 @@ class TrainerService(Service):
 
     def load(self, path: Path) -> None:
         """Go on from a file that `save` wrote. Raises ValueError or OSError in words; nothing has changed then."""
-        checkpoint = path.expanduser().read_bytes()
+        try:
+            checkpoint = path.expanduser().read_bytes()
+        except OSError as error:
+            raise ValueError(f"Load: expected a file that Save wrote, got {path}: {error.strerror}") from error
 
         def load() -> None:
             self._trainer.load(checkpoint)
@@ -252,7 +255,8 @@ class TrainerService(Service):
         return None if self._gaps else window
 
     def _idle(self) -> bool:
-        return self._arrivals.ended or self._arrivals.silent(self.clock())
+        waiting = len(self._inbox) > 0  # a long turn is no silence
+        return self._arrivals.ended or (self._arrivals.silent(self.clock()) and not waiting)
 
     def _round(self, window: Window) -> None:
         """New pairs, then some steps on the buffer.
@@ -370,5 +374,8 @@ class TrainerService(Service):
         if self._gaps:
             return State.ALARM, "views are missing in the window: no pairs are made from incomplete halves"
         if self._window is None or self._window.fill < 1:
-            return State.RUNNING, f"window filling: {100 * (self._window.fill if self._window else 0):.0f} %"
+            fill, obstacle = (self._window.fill, self._window.obstacle) if self._window else (0.0, "")
+            return (
+                State.ALARM if obstacle else State.RUNNING
+            ), f"window filling: {100 * fill:.0f} % {obstacle}".rstrip()
         return State.RUNNING, f"{self._steps_rate.per_second(now):.1f} steps/s, {self._trainer.steps} steps done"

@@ -42,4 +42,6 @@ def check_region(box: np.ndarray) -> None:
     if len(box) not in (0, 6):
         raise ValueError(f"region: expected 6 numbers (from x, y, z; to x, y, z) or none, got {len(box)}")
     if len(box) and not (box[:3] < box[3:]).all():
-        raise ValueError(f"region: expected from x, y, z below to x, y, z, got {list(box[:3])} and {list(box[3:])}")
+        raise ValueError(
+            f"region: expected from x, y, z below to x, y, z, got {box[:3].tolist()} and {box[3:].tolist()}"
+        )

@@ -224,11 +224,46 @@ def test_frames_without_use_are_counted_and_left_out(bench, clock):
     scan = Scan(FAN)
     bench = filled(bench(clock=clock), scan)
     bench.push(scan.image(VIEWS, series="unknown"), scan.image(VIEWS, data=np.zeros((1, 31), np.float32)))
-    bench.frames(scan, VIEWS)
+    bench.frames(scan, VIEWS + 1)
     bench.after(0.3)
     assert bench.values["frames_refused"] == 2
-    assert bench.values["frames_received"] == VIEWS + 1
-    assert [image.frame for image in bench.filtered.all(Image)] == list(range(VIEWS + 1))
+    assert (bench.values["frames_received"], bench.values["frames_lost"]) == (VIEWS + 2, 0)
+    assert [image.frame for image in bench.filtered.all(Image)] == [*range(VIEWS), VIEWS + 1]
+
+
+@pytest.mark.parametrize("blind", [np.nan, 3e38])
+def test_a_frame_that_says_nothing_is_told_and_its_neighbours_stand_in(bench, clock, blind):
+    scan = Scan(FAN)
+    bench = bench(clock=clock)
+    bench.service.write("update_every", 1)
+    bench.push(scan.header, *(scan.image(number) for number in range(10)))
+    bench.push(scan.image(10, data=np.full((1, 32), blind, np.float32)))
+    bench.frames(scan, *range(11, VIEWS))
+    bench.after(0.3)
+    assert (bench.values["frames_refused"], bench.values["frames_lost"]) == (1, 0)
+    assert bench.values["state"] is State.ALARM
+    assert bench.values["status"].startswith("1 frames refused: frame 10: frame: expected")
+    picture = bench.slices.wait(Slice)
+    assert not picture.complete
+    start, along, down = picture.geometry.pose
+    row, col = np.mgrid[: picture.data.shape[-2], : picture.data.shape[-1]][..., None]
+    inside = np.linalg.norm(start + col * along + row * down - scan.ball_mm, axis=-1) < 0.6 * scan.ball_radius_mm
+    assert picture.data[2, 0][inside].mean() == pytest.approx(MU_PER_MM, rel=0.02)
+    clock.now += 11
+    bench.frames(scan, VIEWS)
+    bench.after(0.3)
+    assert bench.values["state"] is State.RUNNING
+
+
+def test_numbers_that_start_anew_in_mid_series_are_followed(bench, clock):
+    scan = Scan(FAN)
+    bench = filled(bench(clock=clock), scan, every=1)
+    bench.frames(scan, *range(VIEWS, 4 * VIEWS))
+    assert bench.slices.wait(Slice, lambda slice: slice.last_frame == 4 * VIEWS - 1)
+    for number in range(3 * VIEWS):  # the angles go on
+        bench.push(replace(scan.image(number), angle_rad=STEP_RAD * (4 * VIEWS + number)))
+    wait_until(lambda: bench.slices.all(Slice)[-1].last_frame == 3 * VIEWS - 1, what="pictures of the new numbers")
+    assert bench.slices.all(Slice)[-1].first_frame == 2 * VIEWS
 
 
 def test_late_frames_are_used_in_their_place(bench, clock):

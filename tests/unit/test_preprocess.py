@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -243,13 +244,37 @@ def test_saturated_and_invalid_pixels_are_bridged_in_their_frame(dtype: type, ba
     np.testing.assert_allclose(got, linear(expected), atol=1e-5)
 
 
-def test_a_frame_without_a_good_pixel_is_empty_and_leaves_the_others_alone() -> None:
-    flat = np.full((ROWS, COLS), 3000.0)
+@pytest.mark.parametrize(
+    ("counts", "message"),
+    [(65535, "expected a good pixel"), (100, "expected some beam"), (0, "expected some beam")],
+)
+def test_a_frame_that_says_nothing_is_refused(counts: int, message: str) -> None:
+    """As an empty or an opaque view it would falsify every value of the slice."""
+    dark, flat = np.full((ROWS, COLS), 100.0), np.full((ROWS, COLS), 3000.0)
     frames = np.full((2, ROWS, COLS), 1500, np.uint16)
-    frames[0] = 65535
-    got = Preprocessor(SCAN, flat=flat)(frames)
-    assert not got[0].any()
-    np.testing.assert_allclose(got[1], linear(np.full((1, ROWS, COLS), math.log(2)))[0], atol=1e-6)
+    frames[1] = counts
+    preprocess = Preprocessor(SCAN, dark=dark, flat=flat)
+    with pytest.raises(ValueError, match=f"frame: {message}"):
+        preprocess(frames)
+    spotted = frames.astype(np.float32)
+    spotted[:, 2, 3] = np.nan  # also where a pixel is no number
+    with pytest.raises(ValueError, match="frame: expected some beam") if counts < 65535 else nullcontext():
+        preprocess(spotted)
+    expected = linear(np.full((1, ROWS, COLS), -math.log(1400 / 2900)))
+    np.testing.assert_allclose(preprocess(frames[:1]), expected, atol=1e-6)
+
+
+def test_an_object_that_absorbs_nearly_all_is_no_lost_beam() -> None:
+    dark, flat = np.full((ROWS, COLS), 100.0), np.full((ROWS, COLS), 60_000.0)
+    frames = np.full((1, ROWS, COLS), 101, np.uint16)  # opaque, but for one column
+    frames[..., -1] = 60_000
+    assert np.isfinite(Preprocessor(SCAN, dark=dark, flat=flat)(frames)).all()
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf, 3e38])
+def test_a_linear_frame_of_no_numbers_is_refused(number: float) -> None:
+    with pytest.raises(ValueError, match="frame: expected"):
+        linear(np.full((1, ROWS, COLS), number))
 
 
 def test_linear_frames_with_invalid_pixels_are_bridged_too() -> None:

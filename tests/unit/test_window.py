@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tango_jit.geometry import ScanGeometry
 from tango_jit.recon.window import (
     MISFITS,
+    STANDING,
     ProjectionWindow,
     Window,
 )
@@ -271,6 +272,30 @@ def test_a_standing_stage_keeps_one_view() -> None:
     got = window.window()
     assert got is not None
     assert 1999 in got.frames
+
+
+def test_a_span_that_is_never_covered_says_why() -> None:
+    golden = ProjectionWindow(PARALLEL)
+    for number in range(20):
+        golden.add(number, number * math.pi * (3 - math.sqrt(5)), np.zeros((1, 2), np.float32))
+    assert "the angle leaps or turns back" in golden.obstacle
+    standing = ProjectionWindow(CONE)
+    for number in range(STANDING):
+        assert not standing.obstacle
+        standing.add(number, 0.0, np.zeros((1, 2), np.float32))
+    standing.add(STANDING, 0.0, np.zeros((1, 2), np.float32))
+    assert "stood still for" in standing.obstacle
+    feed(standing, range(STANDING + 1, STANDING + 1 + VIEWS + 2))
+    assert standing.fill == 1
+    assert not standing.obstacle
+
+
+def test_a_stage_that_swings_covers_its_span_every_time() -> None:
+    window = ProjectionWindow(CONE)
+    angles = np.concatenate([STEP * np.arange(VIEWS + 5), STEP * np.arange(VIEWS + 5)[::-1]] * 3)
+    for number, angle in enumerate(angles):
+        window.add(number, float(angle), np.zeros((1, 2), np.float32))
+        assert not window.obstacle
 
 
 def test_clear_forgets_everything() -> None:
