@@ -94,13 +94,16 @@ class Trainer:
 
     # ---- the work
 
-    def add(self, pairs: NDArray[np.float32] | Tensor, generation: int = 0) -> NDArray[np.float64]:
+    def add(
+        self, pairs: NDArray[np.float32] | Tensor, generation: int = 0, *, scored: bool = True
+    ) -> NDArray[np.float64]:
         """Score new pairs (n, 2, rows, cols) in mm^-1 once, then keep them for training.
 
         Returns the |A(u)-v|^2 / |u-v|^2 (m,) of those that were scored, each in one direction drawn at random. Pairs of
         equal halves or with numbers that are not finite are left out and counted. A higher `generation` empties
         the buffer first (what came before no longer fits: another filter, dose or centre); pairs of a lower one
-        are too late and ignored. Raises ValueError for the wrong shape.
+        are too late and ignored. `scored` False: the halves are not quite complete, so that a score would mean
+        nothing. Raises ValueError for the wrong shape.
         """
         pairs = torch.as_tensor(pairs, dtype=torch.float32, device=self._device)
         rows, cols = self._buffer.shape
@@ -114,7 +117,7 @@ class Trainer:
         pairs = self._telling(pairs)
         if self._scale is None:
             return np.empty(0)
-        errors = self._score(pairs, self._scale)
+        errors = self._score(pairs, self._scale) if scored else np.empty((0, 2))
         self._scored.extend(map(tuple, errors))
         self._buffer.add(pairs)
         return errors[:, 0] / errors[:, 1]

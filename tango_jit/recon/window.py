@@ -32,6 +32,8 @@ BACK, LEAP, START = 1 / 100, 1 / 2, 16
 STILL, SAME, END, GAP = 0.1, 0.25, 1.5, 1.75
 # So many misfits in a row are no late frames: the numbering has started anew.
 MISFITS = 8
+# In typical weights: next to one missing view of its half a view has 1.5, next to two in a row 2.
+LOST = 2.1
 # So many frames before the rotation begins are no longer usual.
 STANDING = 1000
 
@@ -56,6 +58,12 @@ class Window:
     weights: Image  # (3, n): even half, odd half, full; each sums to pi, the halves share no view
     complete: bool  # neither half has a gap
     equal: bool  # the mean of the halves is the full slice, to rounding
+
+    @property
+    def nearly_complete(self) -> bool:
+        """No half misses more than two views in a row: good enough to learn from, where `complete` may never be."""
+        typical = 2 * np.median(self.weights[2])  # in a half every view stands for two
+        return self.complete or all(0 < half.max() <= LOST * typical for half in self.weights[:2])
 
     @property
     def first_frame(self) -> int:

@@ -247,11 +247,11 @@ class TrainerService(Service):
             self.trouble(str(error))
 
     def _ready(self) -> Window | None:
-        """The window to train on: full, without gaps, fed in the last seconds (old pairs alone teach their noise)."""
+        """The window to train on: full, no large gaps, fed in the last seconds (old pairs alone teach their noise)."""
         if self._paused or self._idle() or self._window is None:
             return None
         window = self._window.window()
-        self._gaps = window is not None and not window.complete
+        self._gaps = window is not None and not window.nearly_complete
         return None if self._gaps else window
 
     def _idle(self) -> bool:
@@ -295,7 +295,7 @@ class TrainerService(Service):
             self._stop.wait(0.5)
             return
         self._problem = ""
-        self._trainer.add(pairs, self._kind_of_pairs())
+        self._trainer.add(pairs, self._kind_of_pairs(), scored=window.complete)
         self._pairs_rate.add(self.clock(), len(pairs))
 
     def _kind_of_pairs(self) -> int:

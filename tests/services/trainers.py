@@ -39,13 +39,16 @@ class Rounds:
             self.poses.append(poses)
             return reconstruct(engine, window, poses, *rest)
 
-        def spy_add(trainer: Trainer, pairs: Any, generation: int = 0) -> Any:
+        def spy_add(trainer: Trainer, pairs: Any, generation: int = 0, *, scored: bool = True) -> Any:
             before = copy.deepcopy(trainer._average)
-            scores = add(trainer, pairs, generation)
+            scores = add(trainer, pairs, generation, scored=scored)
             self.log.append("add")
             self.generations.append(generation)
             self.held.append(trainer.pairs - len(pairs))
-            self.apart.append(farthest(before, trainer, torch.as_tensor(pairs), scores))
+            if scored:
+                self.apart.append(farthest(before, trainer, torch.as_tensor(pairs), scores))
+            else:
+                assert not len(scores)
             return scores
 
         def spy_step(trainer: Trainer) -> float:

@@ -274,6 +274,18 @@ def test_a_standing_stage_keeps_one_view() -> None:
     assert 1999 in got.frames
 
 
+@pytest.mark.parametrize(
+    ("missing", "nearly"),
+    [([], True), ([7], True), ([7, 9], True), ([6, 7, 8, 9], True), ([5, 7, 9], False), ([*range(1, VIEWS, 2)], False)],
+)
+def test_halves_that_miss_no_more_than_two_views_in_a_row_are_nearly_complete(missing, nearly) -> None:
+    window = ProjectionWindow(CONE)
+    feed(window, [number for number in range(VIEWS + 1) if number not in missing])
+    now = window.window()
+    assert now is not None
+    assert (now.complete, now.nearly_complete) == (not missing, nearly)
+
+
 def test_a_span_that_is_never_covered_says_why() -> None:
     golden = ProjectionWindow(PARALLEL)
     for number in range(20):
