@@ -57,7 +57,7 @@ class Pump(Listener):
             self._stopped = True
             self._wake.notify()
         util, name = tango.Util.instance(), self._door.get_name()
-        if util.is_svr_shutting_down() or util.is_device_restarting(name):
+        if util.is_svr_shutting_down() or util.is_svr_starting() or util.is_device_restarting(name):
             self._thread.join(5.0)
 
     def _run(self) -> None:

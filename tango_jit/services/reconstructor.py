@@ -15,13 +15,13 @@ import torch
 from tango_jit.geometry import SliceGeometry
 from tango_jit.recon.backproject import warm_up
 from tango_jit.recon.pipeline import Options, Pipeline, check_center, full_slice
-from tango_jit.recon.preprocess import FILTERS
 from tango_jit.recon.reconstructor import Reconstructor
 from tango_jit.recon.window import Window, WindowOverflowError
 from tango_jit.services.arrivals import Arrivals
 from tango_jit.services.center_search import CenterSearch
 from tango_jit.services.rates import Rate
-from tango_jit.services.reconstructor_signals import FILTER_NAMES, SIGNALS
+from tango_jit.services.reconstructor_settings import options
+from tango_jit.services.reconstructor_signals import SIGNALS
 from tango_jit.services.service import Clock, Service, State
 from tango_jit.services.slices import SliceTable, reconstructor_signals
 from tango_jit.streams import (
@@ -240,25 +240,18 @@ class ReconstructorService(Service):
 
     def _follow_settings(self) -> None:
         """A new pipeline, and so an empty window, when a setting, the dose or the scan is another."""
-        header, values = self._header, self.values
-        options = Options(
-            _filter(values["filter"]),
-            values["center_offset_px"],
-            values["full_turn"],
-            values["edge_extend"],
-            values["saturation_counts"] or None,
-        )
-        if header is not None and (self._stale or options != self._tried):
-            self._rebuild(header, options)
+        wanted = options(self.values)
+        if self._header is not None and (self._stale or wanted != self._tried):
+            self._rebuild(self._header, wanted)
 
-    def _rebuild(self, header: Header, options: Options) -> None:
-        self._stale, self._tried, self._pipeline = False, options, None
+    def _rebuild(self, header: Header, wanted: Options) -> None:
+        self._stale, self._tried, self._pipeline = False, wanted, None
         self._search.forget()
         if not header.linear and self._flat is None:
             self._problems["scan"] = "expected a flat field before the frames, none came"
             return
         try:
-            self._pipeline = Pipeline(header, self._dark, self._flat, options, self._backend)
+            self._pipeline = Pipeline(header, self._dark, self._flat, wanted, self._backend)
         except ValueError as error:
             self._problems["scan"] = str(error)
             self.trouble(f"series {header.series}: {error}")
@@ -269,8 +262,8 @@ class ReconstructorService(Service):
         self._filtered_series = f"{header.series}#{self._refills}"
         self._filtered.forget("view")  # a view names the filter it belongs to
         geometry, name = self._pipeline.geometry, header.name
-        filtered = Header(self._filtered_series, "filtered", geometry, True, options.filter, header.exposure_s, name)
-        filtered = replace(filtered, full_turn=options.full_turn)
+        filtered = Header(self._filtered_series, "filtered", geometry, True, wanted.filter, header.exposure_s, name)
+        filtered = replace(filtered, full_turn=wanted.full_turn)
         self._filtered.send(filtered, retain="header")
         with self._lock:
             self.publish(generation=self.values["generation"] + 1)
@@ -334,6 +327,7 @@ class ReconstructorService(Service):
         with self._lock:
             known = self.signals
             self.announce(
+                shown_generation=generation,
                 slices_reconstructed=self.values["slices_reconstructed"] + len(pictures) // 2,
                 reconstruction_ms=1e3 * (time.perf_counter() - started),
                 latency_ms=1e3 * (now - since),
@@ -386,7 +380,9 @@ class ReconstructorService(Service):
             behind = f"{len(self._inbox)} frames and {now - arrivals.at_s:.0f} s behind"
             return State.ALARM, f"{behind}: fewer or smaller slices, or a larger update_every"
         if arrivals.silent(now):
-            return State.STANDBY, f"series {self._header.series}: no frame for {now - arrivals.at_s:.0f} s"
+            fill = self._pipeline.fill if self._pipeline else 0.0
+            filled = "" if fill == 1 else f", window {100 * fill:.0f} % full"
+            return State.STANDBY, f"series {self._header.series}: no frame for {now - arrivals.at_s:.0f} s{filled}"
         if lossy:
             return State.ALARM, f"{arrivals.count.lost} frames lost"
         if arrivals.refused_within(LOSS_ALARM_S, now):
@@ -399,7 +395,3 @@ class ReconstructorService(Service):
             ), f"window filling: {100 * fill:.0f} % {obstacle}".rstrip()
         rate, count = self._slice_rate.per_second(now), len(self._table.geometries)
         return State.RUNNING, f"{rate:.1f} slices/s from {count} slices"
-
-
-def _filter(label: str) -> str:
-    return FILTERS[FILTER_NAMES.index(label)]

@@ -67,6 +67,13 @@ COUNTS = (
     ),
     Signal("slices_reconstructed", "int", "Slices published since the start."),
     Signal("generation", "int", "Counts changes of slices, filter, centre, flat field and series.", level="expert"),
+    Signal(
+        "shown_generation",
+        "int",
+        "Generation of the pictures; below `generation` they still show what was before the last change.",
+        level="expert",
+        default=-1,
+    ),
 )
 FIGURES = (
     Signal("fill", "float", "How much of the angle span of a window is there.", format="%5.2f", default=0.0),

@@ -268,7 +268,7 @@ class Slice(_Picture):
     `data` (planes, depth, rows, cols) float32. Planes: the half of the even frames, that of the odd ones, and
     where those are not `complete` and equal a third, the full slice with weights of its own. `depth`: the
     slice and its neighbours, in the middle the slice itself. `timestamp_s`: when the last of its frames reached the
-    reconstructor, seconds since the epoch.
+    reconstructor or, where that is later, the slice was moved; seconds since the epoch.
     """
 
     htype = "slice"

@@ -202,6 +202,10 @@ def test_the_view_names_the_slices_on_both_streams(bench):
     moved = bench.slices.wait(Slice, lambda slice: slice.slice == "mine")  # without a new frame
     assert moved.last_frame == VIEWS - 1
     assert "slice_mine" in bench.service.signals
+    wait_until(lambda: bench.values["shown_generation"] == bench.values["generation"], what="pictures as wished")
+    bench.service.write("filter", "HANN")  # the window fills anew: the pictures are those of before
+    pass_turns(bench.service)
+    assert bench.values["shown_generation"] < bench.values["generation"]
     assert "slice_yz" not in bench.service.signals
 
 
