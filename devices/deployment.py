@@ -100,7 +100,7 @@ class Deployment:
         """One server process would serve the devices of both prefixes, on cores that are for one."""
         for server in SERVERS:
             known = list(database.get_device_name(f"{server.script}/{self.instance}", server.device_class))
-            if known and known != [self.devices[server.member]]:
+            if [name.lower() for name in known] not in ([], [self.devices[server.member].lower()]):
                 raise ValueError(
                     f"prefix {self.prefix}: expected that of the devices in {self.folder}, which holds "
                     f"{', '.join(known)}: take that prefix, another instance or another folder"

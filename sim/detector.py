@@ -19,6 +19,7 @@ from tango_jit.services.service import Clock, Service, State
 from tango_jit.streams import FrameSource, Image, Publisher, Pusher, SeriesEnd
 
 LATE_S = 1.0
+OVERSCAN = 0.009  # of a turn; a window takes steps back of up to 0.01
 
 
 class DetectorService(Service):
@@ -50,7 +51,7 @@ class DetectorService(Service):
         try:
             self.set_state(State.STANDBY, self._ready(recording))
         except (ValueError, OSError) as error:
-            self.set_state(State.ALARM, f"{error}: choose another recording")
+            self.publish(state=State.ALARM, status=f"{error}: choose another recording")
 
     # ---- commands
 
@@ -271,7 +272,8 @@ def replay(
         swept = last_image.angle_rad - begin.angle_rad
         step = swept / max(end - first - 1, 1)
         span = geometry.full_turn_rad
-        spans = max(math.ceil((abs(swept) - 0.25 * abs(step)) / span), 1)  # a last view like the first adds no turn
+        slack = max(0.25 * abs(step), OVERSCAN * span)  # a last view like the first, or a little beyond, adds no turn
+        spans = max(math.ceil((abs(swept) - slack) / span), 1)
         advance = _whole(advance + math.copysign(span * spans, swept), span)
 
 

@@ -68,7 +68,9 @@ def ramp_response(size: int, filter: str) -> Array:
     return np.fft.rfft(taps).real * window[filter]
 
 
-NO_BEAM = 1e-3  # mean transmission: a shutter was closed or the beam was lost; no object absorbs that much everywhere
+# Mean transmission of the lit detector below which a shutter was closed or the beam was lost: no object absorbs that
+# much everywhere.
+NO_BEAM = 1e-3
 
 
 class _Bridge(NamedTuple):
@@ -158,7 +160,8 @@ class Preprocessor:
             if saturation_counts is not None:
                 self._dead |= flat >= saturation_counts
             self._dark = torch.from_numpy(np.where(self._dead, 0, dark).astype(np.float32))
-            self._share = torch.from_numpy((~self._dead / max(np.sum(~self._dead), 1)).astype(np.float32).ravel())
+            light = np.where(self._dead, 0, flat - dark)  # pixels count by it: an unlit margin is all noise
+            self._share = torch.from_numpy((light / max(light.sum(), 1e-30)).astype(np.float32).ravel())
             self._per_flat = torch.from_numpy((1 / np.where(self._dead, 1, flat - dark)).astype(np.float32))
         bridge = _bridge(self._dead)
         if bridge is None:
@@ -197,10 +200,11 @@ class Preprocessor:
         return self._ramp(values.mul_(self._gain))
 
     def _refuse_no_beam(self, transmission: torch.Tensor) -> None:
-        means = transmission.flatten(1) @ self._share
-        if bool(means.isnan().any()):  # some pixels are no numbers: without them, at some cost
-            good = transmission.flatten(1).isfinite() & (self._share > 0)
-            means = torch.where(good, transmission.flatten(1), 0).sum(1) / good.sum(1)  # without a good pixel NaN
+        values = transmission.flatten(1)
+        means = values @ self._share
+        if not bool(means.isfinite().all()):  # some pixels are no numbers: without them, at some cost
+            good = values.isfinite()
+            means = torch.where(good, values, 0) @ self._share / (good.float() @ self._share)  # none is good: NaN
         if bool((means < NO_BEAM).any()):
             raise ValueError(f"frame: expected some beam, got a mean transmission of {float(means.min()):.2g}")
 

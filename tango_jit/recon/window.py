@@ -146,7 +146,7 @@ class ProjectionWindow:
                 f"got {max_views} and {max_bytes}"
             )
         self._ring = np.empty((min(START, self.max_views), geometry.rows, geometry.cols), np.float32)
-        self._restarts = 0  # since the span was last covered
+        self._restarts, self._reached = 0, 0.0  # since the span was last covered: how often, the fullest of them
         self.clear()
 
     def clear(self) -> None:
@@ -163,7 +163,7 @@ class ProjectionWindow:
     @property
     def obstacle(self) -> str:
         """Why the span may never be covered, in words; empty: there is no sign of it."""
-        if self._restarts > 1:
+        if self._restarts > 1 and self.fill <= self._reached:
             return f"it began anew {self._restarts} times, because the angle leaps or turns back"
         if self._standing >= STANDING:
             return f"the angle has stood still for {self._standing} frames"
@@ -274,7 +274,9 @@ class ProjectionWindow:
             self._drop(-1)
 
     def _restart(self) -> None:
-        self._restarts = 0 if self.fill == 1.0 else self._restarts + 1
+        covered = self.fill == 1.0
+        self._restarts = 0 if covered else self._restarts + 1
+        self._reached = 0.0 if covered else max(self._reached, self.fill)
         self.clear()
 
     def _turn(self, angle_rad: float) -> None:

@@ -82,7 +82,8 @@ class DataExchangeReader(Recording):
         dark, flat = (partial(_mean, file, path, (rows, cols)) for path in (DARK, FLAT))
         super().__init__(file, stack, table, index, frame_numbers, angles, times, dark, flat)
 
-        is_linear = settle_linear(label(file), linear, said.linear, _has_frames(file, FLAT))
+        has = {path: _has_frames(file, path, (rows, cols)) for path in (DARK, FLAT)}
+        is_linear = settle_linear(label(file), linear, said.linear, has[FLAT])
         title = printable(text(file, TITLE) or "")
         self.header = Header(
             series_of(file, said.series), "raw", scan, is_linear, exposure_s=said.exposure_s, name=title
@@ -113,23 +114,26 @@ def _angles(file: h5py.File, degrees: NDArray[np.float64] | None, table: extensi
     return table.angles_rad
 
 
-def _has_frames(file: h5py.File, path: str) -> bool:
+def _has_frames(file: h5py.File, path: str, shape: tuple[int, int]) -> bool:
+    """Are there darks or flats? Raises RecordingError for those of another shape."""
     found = dataset(file, path)
-    return found is not None and found.shape[0] > 0
+    if found is None or found.shape[0] == 0:
+        return False
+    if found.shape[-2:] != shape:
+        raise RecordingError(
+            f"{label(file, path)}: expected frames of {shape[0]} x {shape[1]} as in {DATA}, got shape {found.shape}"
+        )
+    return True
 
 
 def _mean(file: h5py.File, path: str, shape: tuple[int, int]) -> Mean:
     """(mean, how many frames were averaged), None where there are none."""
     found = dataset(file, path)
-    if found is None or found.shape[0] == 0:
+    if found is None or not _has_frames(file, path, shape):
         return None
-    if found.shape == shape and found.ndim == 2:
+    if found.ndim == 2:
         return np.asarray(found[()], np.float32), 1
     stack = frames(file, path)
-    if stack.shape[1:] != shape:
-        raise RecordingError(
-            f"{label(file, path)}: expected frames of {shape[0]} x {shape[1]} as in {DATA}, got shape {stack.shape}"
-        )
     count = int(stack.attrs.get("averaged", 1)) * len(stack)
     return mean_frame(stack, np.arange(len(stack))), count
 

@@ -202,8 +202,9 @@ class DenoiserService(Service):
 
     def _begin(self, series: str) -> None:
         """Another scan: what was seen of the earlier one says nothing about it."""
-        self._series, self._helped = series, False
+        self._series, self._helped, self._pace = series, False, Pace(SILENCE_S)
         self._scores.clear()
+        self._latest.clear()
         for name in self._guarded:
             self._engine.forget(name)
         self._guarded = set()

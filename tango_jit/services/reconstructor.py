@@ -133,6 +133,7 @@ class ReconstructorService(Service):
         if self._pipeline is None or self._pipeline.fill < 1:
             raise ValueError("FindCenter: expected a full window, but the turn is not complete yet")
         self._search.begin()
+        self.publish(progress=0.0)
 
     # ---- settings
 
@@ -247,6 +248,7 @@ class ReconstructorService(Service):
     def _rebuild(self, header: Header, wanted: Options) -> None:
         self._stale, self._tried, self._pipeline = False, wanted, None
         self._search.forget()
+        self.publish(progress=0.0)
         if not header.linear and self._flat is None:
             self._problems["scan"] = "expected a flat field before the frames, none came"
             return
@@ -326,6 +328,8 @@ class ReconstructorService(Service):
         self._shown_generation = generation
         with self._lock:
             known = self.signals
+            for gone in self._problems.keys() - {"scan", *self._table.names}:  # removed while it was reconstructed
+                del self._problems[gone]
             self.announce(
                 shown_generation=generation,
                 slices_reconstructed=self.values["slices_reconstructed"] + len(pictures) // 2,
@@ -345,9 +349,7 @@ class ReconstructorService(Service):
         self._problems.pop(name, None)
         seen = self._pipeline.coverage(window, geometry)
         if seen < HALF_SCAN:
-            self._problems[name] = (
-                f"outside the field of view: no point of it is in more than {100 * seen:.0f} % of the views"
-            )
+            self._problems[name] = f"outside the field of view: its best point is in {100 * seen:.0f} % of the views"
         return planes
 
     # ---- how it is
@@ -374,8 +376,10 @@ class ReconstructorService(Service):
             return State.STANDBY, f"waiting for a detector: {trouble}"
         if arrivals.ended:
             return State.STANDBY, f"series {self._header.series} ended after {arrivals.count.received} frames"
-        if self._problems:
-            return State.ALARM, "; ".join(f"{what}: {why}" for what, why in self._problems.items())
+        if problems := dict(self._problems):  # a copy in one step: doors remove slices meanwhile
+            return State.ALARM, "; ".join(f"{what}: {why}" for what, why in problems.items())
+        if not arrivals.at_s:
+            return State.STANDBY, f"series {self._header.series}: no frame yet"
         if len(self._inbox) and now - arrivals.at_s > SILENCE_S:
             behind = f"{len(self._inbox)} frames and {now - arrivals.at_s:.0f} s behind"
             return State.ALARM, f"{behind}: fewer or smaller slices, or a larger update_every"
@@ -390,8 +394,7 @@ class ReconstructorService(Service):
         fill = self._pipeline.fill if self._pipeline else 0.0
         if fill < 1:
             obstacle = self._pipeline.obstacle if self._pipeline else ""
-            return (
-                State.ALARM if obstacle else State.RUNNING
-            ), f"window filling: {100 * fill:.0f} % {obstacle}".rstrip()
+            text = f"window filling: {100 * fill:.0f} % {obstacle}".rstrip()
+            return State.ALARM if obstacle else State.RUNNING, text
         rate, count = self._slice_rate.per_second(now), len(self._table.geometries)
         return State.RUNNING, f"{rate:.1f} slices/s from {count} slices"

@@ -78,6 +78,7 @@ class Service:
         self._listener = Listener()
         self._stop = threading.Event()
         self._worker: threading.Thread | None = None
+        self._at_rest = True  # no worker looks for orders
         self._kept_at = -1.0
         self._orders: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
 
@@ -116,6 +117,7 @@ class Service:
                     return
                 worker.join()  # not under the lock of the values, which it may need to end
             self._stop.clear()
+            self._at_rest = False
             self._worker = threading.Thread(target=self._run, name=type(self).__name__, daemon=True)
             self._worker.start()
 
@@ -138,7 +140,7 @@ class Service:
         """
         order: Future[T] = Future()
         with self._lock:
-            if self._worker is None or not self._worker.is_alive():
+            if self._at_rest:
                 return action()
             self._orders.append((order, action))
         self.wake()
@@ -236,7 +238,9 @@ class Service:
         finally:
             self.publish(**{s.name: 0.0 for s in self.signals.values() if s.unit == "Hz" and not s.writable})
             self.set_state(*end)  # not before everything is given back
-            self.obey()
+            with self._lock:  # nobody may order something between the last look and the end
+                self.obey()
+                self._at_rest = True
 
     def obey(self) -> None:
         """Do what was asked for; a turn that takes long should do so in between."""

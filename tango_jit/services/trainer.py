@@ -70,7 +70,6 @@ class TrainerService(Service):
         self._subscriber: Subscriber | None = None
         self._trainer = Trainer(self._settings, seed=seed)
         self._paused = False
-        self._steps_owed = 0  # of this round, on the pairs that it added
         self._curve = Curve()
         self._steps_rate, self._pairs_rate = Rate(), Rate()
         self._published_at = 0.0
@@ -88,6 +87,7 @@ class TrainerService(Service):
         self._sampler: PatchSampler | None = None
         self._sampled_with: tuple[Any, ...] = ()
         self._arrivals = Arrivals(SILENCE_S)
+        self._steps_owed = 0  # of this round, on the pairs that it added
         self._problem = ""
         self._rejected_at = -1e9
         self._gaps = False  # the window is full but its halves are not
@@ -375,7 +375,6 @@ class TrainerService(Service):
             return State.ALARM, "views are missing in the window: no pairs are made from incomplete halves"
         if self._window is None or self._window.fill < 1:
             fill, obstacle = (self._window.fill, self._window.obstacle) if self._window else (0.0, "")
-            return (
-                State.ALARM if obstacle else State.RUNNING
-            ), f"window filling: {100 * fill:.0f} % {obstacle}".rstrip()
+            text = f"window filling: {100 * fill:.0f} % {obstacle}".rstrip()
+            return State.ALARM if obstacle else State.RUNNING, text
         return State.RUNNING, f"{self._steps_rate.per_second(now):.1f} steps/s, {self._trainer.steps} steps done"

@@ -31,11 +31,12 @@ class Mailbox:
 
     * "lossless": `put` waits. The receiving thread waits with it, and so does the PUSH side at the far end.
     * "drop_oldest": the oldest message that may go is dropped, and `dropped` counts it.
-    * "newest": a message replaces the one of the same `key` as soon as it comes, and `dropped` counts that; for
-      the rest as "drop_oldest".
+    * "newest": a message takes the place of the one of the same `key` as soon as it comes, and `dropped` counts that;
+      for the rest as "drop_oldest".
 
     Messages without a key (headers, darks, flats, views, ends of series) are never dropped; where they alone fill
-    the budget, `put` waits with them. One message is taken whatever its size. What stays keeps its order.
+    the budget, `put` waits with them. One message is taken whatever its size. What stays keeps its order; what takes
+    the place of another may overtake messages between them.
     """
 
     def __init__(
@@ -73,6 +74,8 @@ class Mailbox:
                 self._serial += 1
                 slot = (self, self._serial)
             elif slot in self._queue:
+                if self._replace(slot, message, received_at):
+                    return True
                 self._drop(slot)
             if may_go and not self._make_room(message.nbytes):
                 self.dropped += 1
@@ -101,6 +104,16 @@ class Mailbox:
         with self._changed:
             self._woken = True
             self._changed.notify_all()
+
+    def _replace(self, slot: Hashable, message: Message, received_at: float) -> bool:
+        """Put a message in the place of an older one, so that no subject waits longer than others; False: no room."""
+        old, _, may_go = self._queue[slot]
+        if self._bytes - old.nbytes + message.nbytes > self._budget:
+            return False
+        self._queue[slot] = message, received_at, may_go
+        self._bytes += message.nbytes - old.nbytes
+        self.dropped += 1
+        return True
 
     def _make_room(self, size: int) -> bool:
         """Drop what may go until `size` bytes fit; False when they still do not."""

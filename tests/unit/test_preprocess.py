@@ -264,6 +264,24 @@ def test_a_frame_that_says_nothing_is_refused(counts: int, message: str) -> None
     np.testing.assert_allclose(preprocess(frames[:1]), expected, atol=1e-6)
 
 
+def test_an_unlit_margin_whose_dark_level_drifts_is_no_lost_beam() -> None:
+    rng = np.random.default_rng(0)
+    dark = np.full((ROWS, COLS), 100.0)
+    flat = dark + rng.normal(0, 0.3, (ROWS, COLS))
+    flat[:, : COLS // 2] += 3000
+    frames = np.full((1, ROWS, COLS), 99, np.uint16)
+    frames[..., : COLS // 2] = 1000
+    assert np.isfinite(Preprocessor(SCAN, dark=dark, flat=flat)(frames)).all()
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
+def test_single_pixels_that_are_no_numbers_are_no_lost_beam(number: float) -> None:
+    frames = np.full((1, ROWS, COLS), 1500, np.float32)
+    frames[0, 1, 2] = number
+    got = Preprocessor(SCAN, flat=np.full((ROWS, COLS), 3000.0))(frames)
+    np.testing.assert_allclose(got, linear(np.full((1, ROWS, COLS), math.log(2))), atol=1e-6)
+
+
 def test_an_object_that_absorbs_nearly_all_is_no_lost_beam() -> None:
     dark, flat = np.full((ROWS, COLS), 100.0), np.full((ROWS, COLS), 60_000.0)
     frames = np.full((1, ROWS, COLS), 101, np.uint16)  # opaque, but for one column

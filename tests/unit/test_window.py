@@ -302,6 +302,19 @@ def test_a_span_that_is_never_covered_says_why() -> None:
     assert not standing.obstacle
 
 
+def test_a_filling_that_gets_further_than_the_broken_ones_before_is_no_obstacle() -> None:
+    window = ProjectionWindow(CONE)
+    number = 0
+    for _ in range(3):  # the operator jogs the stage and turns it back, then the scan begins
+        for angle in (*STEP * np.arange(4), 0.0):
+            window.add(number, float(angle), np.zeros((1, 2), np.float32))
+            number += 1
+    for angle in STEP * np.arange(1, VIEWS):
+        window.add(number, float(angle), np.zeros((1, 2), np.float32))
+        number += 1
+        assert not (window.obstacle and window.fill > 0.2)
+
+
 def test_a_stage_that_swings_covers_its_span_every_time() -> None:
     window = ProjectionWindow(CONE)
     angles = np.concatenate([STEP * np.arange(VIEWS + 5), STEP * np.arange(VIEWS + 5)[::-1]] * 3)
