@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tango_jit.geometry import ScanGeometry, SliceGeometry, default_slices
+from tango_jit.recon.pipeline import Pipeline
 from tango_jit.recon.reconstructor import Reconstructor
 from tango_jit.services.service import State
 from tango_jit.services.slices import SliceTable
@@ -376,3 +377,32 @@ def test_another_scanner_shape_refuses_the_frames_of_the_old(bench, clock):
     bench.frames(Scan(wide, "wide"), 0)
     bench.after(0.3)
     assert (bench.values["frames_received"], bench.values["frames_refused"]) == (1, 1)
+
+
+def test_a_slice_removed_while_it_is_reconstructed_leaves_no_alarm(bench, monkeypatch):
+    scan = Scan(CONE)
+    bench = filled(bench(), scan)
+    away = SliceGeometry((99, 99, 99), (2, 0, 0), (0, 2, 0), 16, 16)
+    coverage = Pipeline.coverage
+
+    def removing(pipeline, window, geometry):
+        if geometry == away and "slice_far" in bench.service.signals:
+            bench.service.remove_slice("far")
+        return coverage(pipeline, window, geometry)
+
+    monkeypatch.setattr(Pipeline, "coverage", removing)
+    bench.service.add_slice("far")
+    bench.service.write("geometry_far", away.nine)
+    bench.service.write("shape_far", np.array(away.shape))
+    wait_until(lambda: "slice_far" not in bench.service.signals, what="the removed slice")
+    wait_until(lambda: bench.values["shown_generation"] == bench.values["generation"], what="pictures without it")
+    pass_turns(bench.service)
+    assert bench.service.health()[0] is State.RUNNING
+
+
+def test_a_header_without_frames_is_standby(bench, clock):
+    bench = bench(clock=clock)
+    bench.push(Scan(FAN).header)
+    bench.filtered.wait(Header)
+    bench.after(60)
+    assert (bench.values["state"], bench.values["status"]) == (State.STANDBY, "series scan: no frame yet")
