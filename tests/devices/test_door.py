@@ -97,11 +97,15 @@ def test_settings_are_written_and_refused_in_words(proxy):
 def test_one_read_is_one_snapshot(proxy):
     wait_until(lambda: proxy.number > 0)
     numbers = set()
-    for _ in range(300):
-        picture, number = proxy.read_attributes(["picture", "number"])
-        assert (picture.value == number.value).all()
-        numbers.add(number.value)
-    assert len(numbers) > 10
+
+    def many() -> bool:
+        for _ in range(300):
+            picture, number = proxy.read_attributes(["picture", "number"])
+            assert (picture.value == number.value).all()
+            numbers.add(number.value)
+        return len(numbers) > 10
+
+    wait_until(many, what="pictures that change between the reads")
 
 
 def test_numbers_are_pushed_and_pictures_are_not(proxy):

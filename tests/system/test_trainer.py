@@ -117,6 +117,8 @@ def test_freeze_rollback_enabled_and_snapshot(running, tmp_path):
     wait_until(lambda: not denoiser.guard_active and denoiser.weights_version > 1, 90, "a network that helps")
     denoiser.Freeze()
     assert denoiser.frozen
+    number = denoiser.frame_number_xy
+    running.await_picture(beyond=number + 100)  # newer weights than those of the last picture may have come before
     version, number = denoiser.weights_version, denoiser.frame_number_xy
     running.await_picture(beyond=number + 100)
     assert denoiser.weights_version == version
