@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from functools import partial
-from typing import Any
 
 import h5py
 import numpy as np
@@ -27,14 +26,14 @@ from tango_jit.recordings.hdf5 import (
 from tango_jit.recordings.recording import (
     Mean,
     Recording,
-    RecordingWriter,
     check_fits,
     printable,
     series_of,
     settle_linear,
     unwrap_degrees,
 )
-from tango_jit.streams.messages import Header, Image
+from tango_jit.recordings.stack import HDF5Writer, StackFrames
+from tango_jit.streams.messages import Header
 
 DATA, DARK, FLAT, THETA = (f"exchange/{name}" for name in ("data", "data_dark", "data_white", "theta"))
 TITLE = "exchange/title"
@@ -44,20 +43,27 @@ class DataExchangeReader(Recording):
     """A recorded scan in Data Exchange. Frames come from the disk one at a time.
 
     `geometry` and `linear` replace what the file says or fails to say. Raises RecordingError that names every field
-    that is missing or wrong.
+    that is missing or wrong. `include_unwritten`: also those frames of a plan that are not written yet, as zeros.
     """
 
+    format = "dxchange"
+
     def __init__(
-        self, path: str | os.PathLike[str], *, geometry: ScanGeometry | None = None, linear: bool | None = None
+        self,
+        path: str | os.PathLike[str],
+        *,
+        geometry: ScanGeometry | None = None,
+        linear: bool | None = None,
+        include_unwritten: bool = False,
     ) -> None:
         file = open_to_read(path)
         try:
-            self._read(file, geometry, linear)
+            self._read(file, geometry, linear, include_unwritten)
         except BaseException:
             file.close()
             raise
 
-    def _read(self, file: h5py.File, geometry: ScanGeometry | None, linear: bool | None) -> None:
+    def _read(self, file: h5py.File, geometry: ScanGeometry | None, linear: bool | None, unwritten: bool) -> None:
         stack = frames(file, DATA)
         count, rows, cols = stack.shape
         degrees = _degrees(file, stack)
@@ -80,13 +86,30 @@ class DataExchangeReader(Recording):
         frame_numbers = index if exact is None else exact
         angles = angles * (said.angle_sense or 1)
         dark, flat = (partial(_mean, file, path, (rows, cols)) for path in (DARK, FLAT))
-        super().__init__(file, stack, table, index, frame_numbers, angles, times, dark, flat)
+        there = slice(None if unwritten else said.written)
+        super().__init__(
+            StackFrames(file, stack, table),
+            index[there],
+            frame_numbers[there],
+            angles[there],
+            times[there],
+            dark,
+            flat,
+            scenario=said.scenario,
+            planned=None if said.written is None else count,
+        )
 
         has = {path: _has_frames(file, path, (rows, cols)) for path in (DARK, FLAT)}
         is_linear = settle_linear(label(file), linear, said.linear, has[FLAT])
         title = printable(text(file, TITLE) or "")
         self.header = Header(
-            series_of(file, said.series), "raw", scan, is_linear, exposure_s=said.exposure_s, name=title
+            series_of(file.filename, said.series),
+            "raw",
+            scan,
+            is_linear,
+            exposure_s=said.exposure_s,
+            name=title,
+            full_turn=said.full_turn,
         )
 
 
@@ -138,18 +161,25 @@ def _mean(file: h5py.File, path: str, shape: tuple[int, int]) -> Mean:
     return mean_frame(stack, np.arange(len(stack))), count
 
 
-class DataExchangeWriter(RecordingWriter):
+class DataExchangeWriter(HDF5Writer):
     """Writes a Data Exchange file, see `RecordingWriter`. Dark and flat are stored as one float32 frame each."""
 
-    def _start(self, dtype: np.dtype[Any]) -> None:
-        header, file = self.header, self._file
+    stack_path, home, reader = DATA, "", DataExchangeReader
+
+    def _create(self, file: h5py.File) -> None:
+        header = self.header
         file["implements"] = "exchange"
         file[TITLE] = header.name
         group = extension.write(
-            file, header.geometry, linear=header.linear, series=header.series, exposure_s=header.exposure_s
+            file,
+            header.geometry,
+            linear=header.linear,
+            series=header.series,
+            exposure_s=header.exposure_s,
+            scenario=self.scenario,
+            full_turn=header.full_turn,
         )
         self._table = extension.TableWriter(group)
-        self._stack = Column(file, DATA, self._shape, dtype.name)
         self._stack.dataset.attrs.update(axes="theta:y:x", units="" if header.linear else "counts")
         self._theta = Column(file, THETA, (), "float64", unit="degrees")
         for path, message in ((DARK, self._dark), (FLAT, self._flat)):
@@ -157,10 +187,9 @@ class DataExchangeWriter(RecordingWriter):
                 file.create_dataset(path, data=np.asarray(message.mean, np.float32)[None])
                 file[path].attrs.update(axes=f"theta_{path.rpartition('_')[2]}:y:x", averaged=message.count)
 
-    def _add(self, image: Image) -> None:
-        self._stack.append(np.array(image.data))  # a copy: a block may be written after the caller reuses the buffer
-        self._theta.append(np.rad2deg(image.angle_rad))
-        self._table.append(image.angle_rad, image.frame, image.timestamp_s, image.pose)
+    def _row(self, angle_rad: float, number: int, timestamp_s: float, pose: tuple[float, ...] | None) -> None:
+        self._theta.append(np.rad2deg(angle_rad))
+        self._table.append(angle_rad, number, timestamp_s, pose)
 
     def _columns(self) -> list[Column]:
-        return [self._stack, self._theta, *self._table.columns()]
+        return [self._theta, *self._table.columns()]

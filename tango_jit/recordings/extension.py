@@ -5,6 +5,8 @@ elsewhere is completed by a few numbers (`docs/reference/recordings.md` has the 
 
     beam, source_mm, detector_mm, u_mm, v_mm      the ScanGeometry; all five or none but `beam`
     linear, angle_sense, series, exposure_s       what the data are
+    scenario                                      the text of the simulated experiment that was recorded
+    frames_written                                how many frames of a planned recording there are
     dark_mean, flat_mean                          (rows, cols) float32, attribute `count`
     angle_rad, frame_number, timestamp_s, pose    one entry per stored frame, darks and flats included
 """
@@ -23,6 +25,7 @@ from tango_jit.geometry import Beam, ScanGeometry, Vector
 from tango_jit.recordings.hdf5 import Column, RecordingError, dataset, label, number, numbers, subgroup, text
 
 NAME = "tango_jit"
+WRITTEN = "frames_written"
 VECTORS = ("source_mm", "detector_mm", "u_mm", "v_mm")
 SENSE_HELP = (
     "+1 where the scanner turns counter-clockwise about +z, seen from the sample, as the rotation angle grows "
@@ -40,6 +43,9 @@ class Said:
     angle_sense: int | None = None
     series: str | None = None
     exposure_s: float | None = None
+    scenario: str | None = None
+    full_turn: bool = False
+    written: int | None = None
 
 
 def read(parent: h5py.Group, rows: int, cols: int) -> Said:
@@ -64,7 +70,17 @@ def read(parent: h5py.Group, rows: int, cols: int) -> Said:
         None if sense is None else int(sense),
         text(group, "series"),
         number(group, "exposure_s"),
+        text(group, "scenario"),
+        bool(number(group, "full_turn")),
+        _written(group),
     )
+
+
+def _written(group: h5py.Group) -> int | None:
+    count = number(group, WRITTEN)
+    if count is not None and (count < 0 or count != int(count)):
+        raise RecordingError(f"{label(group, WRITTEN)}: expected a number of frames, got {count:g}")
+    return None if count is None else int(count)
 
 
 def _geometry(group: h5py.Group, beam: str | None, rows: int, cols: int) -> ScanGeometry | None:
@@ -95,6 +111,8 @@ def write(
     angle_sense: int = 1,
     series: str | None = None,
     exposure_s: float | None = None,
+    scenario: str | None = None,
+    full_turn: bool = False,
 ) -> h5py.Group:
     """Add or overwrite the single values; returns the group."""
     group = parent.require_group(NAME)
@@ -108,6 +126,8 @@ def write(
         "angle_sense": np.int8(angle_sense),
         "series": series,
         "exposure_s": exposure_s,
+        "scenario": scenario,
+        "full_turn": full_turn or None,
     }
     values |= {name: np.array(getattr(geometry, name), np.float64) for name in VECTORS}
     for name, value in values.items():
@@ -175,13 +195,6 @@ class Table:
             raise RecordingError(
                 f"{label(parent, f'{NAME}/pose')}: expected shape ({length}, 12), got {self.poses.shape}"
             )
-
-    def pose(self, index: int) -> tuple[float, ...] | None:
-        """ASTRA row (12 numbers, mm) of stored frame `index`; None where it has none."""
-        if self.poses is None:
-            return None
-        row = np.asarray(self.poses[index], np.float64)
-        return tuple(row.tolist()) if np.isfinite(row).all() else None
 
 
 def _column(parent: h5py.Group, name: str, shape: tuple[int, ...]) -> NDArray[np.float64] | None:

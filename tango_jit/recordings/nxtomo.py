@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from functools import partial
-from typing import Any
 
 import h5py
 import numpy as np
@@ -29,14 +28,16 @@ from tango_jit.recordings.hdf5 import (
 from tango_jit.recordings.recording import (
     Mean,
     Recording,
-    RecordingWriter,
+    as_type,
     check_fits,
     printable,
+    rounds_to,
     series_of,
     settle_linear,
     unwrap_degrees,
 )
-from tango_jit.streams.messages import Header, Image
+from tango_jit.recordings.stack import HDF5Writer, StackFrames
+from tango_jit.streams.messages import Header
 
 PROJECTION, FLAT, DARK, INVALID = 0, 1, 2, 3  # image_key; -1 in image_key_control marks alignment images
 DATA, KEY, CONTROL = (f"instrument/detector/{name}" for name in ("data", "image_key", "image_key_control"))
@@ -58,7 +59,10 @@ class NXtomoReader(Recording):
 
     `entry` names the entry where the file has several. `geometry` and `linear` replace what the file
     says or fails to say. Raises RecordingError that names every field that is missing or wrong.
+    `include_unwritten`: also those frames of a plan that are not written yet, as zeros.
     """
+
+    format = "nxtomo"
 
     def __init__(
         self,
@@ -67,15 +71,18 @@ class NXtomoReader(Recording):
         entry: str | None = None,
         geometry: ScanGeometry | None = None,
         linear: bool | None = None,
+        include_unwritten: bool = False,
     ) -> None:
         file = open_to_read(path)
         try:
-            self._read(file, _entry(file, entry), geometry, linear)
+            self._read(file, _entry(file, entry), geometry, linear, include_unwritten)
         except BaseException:
             file.close()
             raise
 
-    def _read(self, file: h5py.File, entry: h5py.Group, geometry: ScanGeometry | None, linear: bool | None) -> None:
+    def _read(
+        self, file: h5py.File, entry: h5py.Group, geometry: ScanGeometry | None, linear: bool | None, unwritten: bool
+    ) -> None:
         stack = frames(entry, DATA)
         count, rows, cols = stack.shape
         keys, acquired = _keys(entry, count)
@@ -83,7 +90,8 @@ class NXtomoReader(Recording):
         check_fits(label(entry), geometry, rows, cols)
         scan = geometry or nxtomo_geometry.read(entry, said, rows, cols)
 
-        stored = np.flatnonzero(keys == PROJECTION)
+        projections = np.flatnonzero(keys == PROJECTION)
+        stored = projections[: None if unwritten else said.written]
         sequence = np.cumsum(acquired) - 1  # place in the acquisition: invalid projections are gaps, darks are not
         every_number = sequence if table.frame_numbers is None else table.frame_numbers
         angles = _angles(entry, table, stored, count) * (said.angle_sense or 1)
@@ -92,13 +100,31 @@ class NXtomoReader(Recording):
         if times is None:
             times = sequence.astype(np.float64) * (exposure or 0.0)
         dark, flat = (partial(_mean, entry, stack, keys, key) for key in (DARK, FLAT))
-        super().__init__(file, stack, table, stored, every_number[stored], angles, times[stored], dark, flat)
+        super().__init__(
+            StackFrames(file, stack, table),
+            stored,
+            every_number[stored],
+            angles,
+            times[stored],
+            dark,
+            flat,
+            scenario=said.scenario,
+            planned=None if said.written is None else len(projections),
+        )
 
         exact = {kind: extension.find_mean(entry, kind, (rows, cols)) for kind in ("dark", "flat")}
         has_flat = bool((keys == FLAT).any()) or exact["flat"] is not None
         is_linear = settle_linear(label(entry), linear, said.linear, has_flat)
         title = printable(text(entry, "title") or "")
-        self.header = Header(series_of(file, said.series), "raw", scan, is_linear, exposure_s=exposure, name=title)
+        self.header = Header(
+            series_of(file.filename, said.series),
+            "raw",
+            scan,
+            is_linear,
+            exposure_s=exposure,
+            name=title,
+            full_turn=said.full_turn,
+        )
 
 
 def _entry(file: h5py.File, name: str | None) -> h5py.Group:
@@ -167,8 +193,7 @@ def _mean(entry: h5py.Group, stack: h5py.Dataset, keys: NDArray[np.int64], key: 
     if exact is None:
         return mean, len(stored)
     # The stored frame is the mean rounded to the type of the data (and clipped to what that type can hold).
-    tolerance = 0.51 if stack.dtype.kind == "u" else 1e-6 * np.abs(mean)
-    if (np.abs(_as_type(exact[0], stack.dtype) - mean) > tolerance).any():
+    if not rounds_to(exact[0], mean, stack.dtype):
         raise RecordingError(
             f"{label(entry, extension.NAME)}/{kind}_mean: expected the mean of the frames with image_key "
             f"{key}, got something else; delete the wrong one"
@@ -176,52 +201,50 @@ def _mean(entry: h5py.Group, stack: h5py.Dataset, keys: NDArray[np.int64], key: 
     return exact
 
 
-def _as_type(mean: NDArray[np.float32], dtype: np.dtype[Any]) -> NDArray[Any]:
-    if dtype.kind != "u":
-        return mean.astype(dtype)
-    limits = np.iinfo(dtype)
-    return np.clip(np.rint(mean.astype(np.float64)), limits.min, limits.max).astype(dtype)
-
-
-class NXtomoWriter(RecordingWriter):
+class NXtomoWriter(HDF5Writer):
     """Writes an NXtomo file, see `RecordingWriter`.
 
     `dark` and `flat` are stored twice: exactly, and rounded to the type of the data as one frame with its
     image_key, for other programs.
     """
 
-    def _start(self, dtype: np.dtype[Any]) -> None:
-        header, entry = self.header, self._file.create_group("entry")
+    stack_path, home, reader = f"entry/{DATA}", "entry", NXtomoReader
+
+    def _create(self, file: h5py.File) -> None:
+        header, entry = self.header, file["entry"]
+        assert isinstance(entry, h5py.Group)
         nxtomo_geometry.write(entry, header.geometry)
         group = extension.write(
-            entry, header.geometry, linear=header.linear, series=header.series, exposure_s=header.exposure_s
+            entry,
+            header.geometry,
+            linear=header.linear,
+            series=header.series,
+            exposure_s=header.exposure_s,
+            scenario=self.scenario,
+            full_turn=header.full_turn,
         )
         self._table = extension.TableWriter(group)
-        self._stack = Column(entry, DATA, self._shape, dtype.name)
         self._keys, self._control = Column(entry, KEY, (), "int64"), Column(entry, CONTROL, (), "int64")
         self._degrees = Column(entry, ANGLE, (), "float64", unit="degree")
         self._exposure = None if header.exposure_s is None else Column(entry, COUNT_TIME, (), "float64", unit="s")
         entry["title"] = header.name
         entry["sample/name"] = header.name
-        _annotate(self._file, entry)
+        _annotate(file, entry)
         for kind, message, key in (("dark", self._dark, DARK), ("flat", self._flat, FLAT)):
             if message is not None:
                 extension.write_mean(group, kind, np.asarray(message.mean, np.float32), message.count)
-                self._store(_as_type(message.mean, dtype), key, 0.0, -1, 0.0, None)
+                self._stack.append(as_type(message.mean, self._stack.dataset.dtype))
+                self._store(key, 0.0, -1, 0.0, None)
 
-    def _add(self, image: Image) -> None:
-        self._store(image.data, PROJECTION, image.angle_rad, image.frame, image.timestamp_s, image.pose)
+    def _means(self) -> int:
+        return sum(message is not None for message in (self._dark, self._flat))
+
+    def _row(self, angle_rad: float, number: int, timestamp_s: float, pose: tuple[float, ...] | None) -> None:
+        self._store(PROJECTION, angle_rad, number, timestamp_s, pose)
 
     def _store(
-        self,
-        data: NDArray[Any],
-        key: int,
-        angle_rad: float,
-        number: int,
-        timestamp_s: float,
-        pose: tuple[float, ...] | None,
+        self, key: int, angle_rad: float, number: int, timestamp_s: float, pose: tuple[float, ...] | None
     ) -> None:
-        self._stack.append(np.array(data))  # a copy: a block may be written after the caller reuses the buffer
         self._keys.append(key)
         self._control.append(key)
         self._degrees.append(np.rad2deg(angle_rad))
@@ -230,7 +253,7 @@ class NXtomoWriter(RecordingWriter):
         self._table.append(angle_rad, number, timestamp_s, pose)
 
     def _columns(self) -> list[Column]:
-        always = [self._stack, self._keys, self._control, self._degrees, *self._table.columns()]
+        always = [self._keys, self._control, self._degrees, *self._table.columns()]
         return always if self._exposure is None else [*always, self._exposure]
 
 

@@ -6,56 +6,101 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, ClassVar, Protocol, Self
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from tango_jit.geometry import ScanGeometry
 from tango_jit.recordings import extension
-from tango_jit.recordings.hdf5 import DTYPES, Column, RecordingError, read_frame
+from tango_jit.recordings.hdf5 import DTYPES, RecordingError
+from tango_jit.recordings.plan import Plan
 from tango_jit.streams.messages import Dark, Flat, Header, Image
 
 Mean = tuple[NDArray[np.float32], int] | None  # the mean frame, of how many; None: there is none
 
 
-class Recording:
-    """Base of the readers. Positions run over the valid projections, in the order of the file."""
+class Frames(Protocol):
+    """Where the frames of a recording lie; positions count the stored frames."""
 
+    @property
+    def name(self) -> str:
+        """The file, and the place in it, for messages."""
+        ...
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the frames as they are read."""
+        ...
+
+    @property
+    def is_open(self) -> bool:
+        """False after `close`."""
+        ...
+
+    def read(self, stored: int, /) -> NDArray[Any]:
+        """One frame (rows, cols); RecordingError where it is damaged."""
+        ...
+
+    def poses(self, stored: NDArray[np.int64], /) -> NDArray[np.float64] | None:
+        """ASTRA rows (n, 12) in mm of some frames, NaN where one has none; None: no frame has any."""
+        ...
+
+    def close(self) -> None:
+        """Twice is no error."""
+        ...
+
+
+class Recording:
+    """Base of the readers. Positions run over the valid projections, in the order of the file.
+
+    `angles_rad`, `timestamps_s` (n,) are those of the frames. `scenario`: the text of the simulated experiment it was
+    made from; None: none is carried. `planned`: how many frames it is to have, where it was planned; None: no plan. A
+    recording whose writing was interrupted has fewer frames than that. `remarks`: what a person should know of how the
+    file was understood.
+    """
+
+    format: ClassVar[str]
     header: Header
 
     def __init__(
         self,
-        file: h5py.File,
-        stack: h5py.Dataset,
-        table: extension.Table,
+        frames: Frames,
         stored: NDArray[np.int64],
         frame_numbers: NDArray[np.int64],
         angles_rad: NDArray[np.float64],
         timestamps_s: NDArray[np.float64],
         dark: Callable[[], Mean],
         flat: Callable[[], Mean],
+        *,
+        scenario: str | None = None,
+        planned: int | None = None,
+        remarks: Sequence[str] = (),
     ) -> None:
-        """`stored` (n,): where each projection stands in `stack`; then its number, angle and time, (n,) each.
+        """`stored` (n,): where each projection stands in `frames`; then its number, angle and time, (n,) each.
 
         `dark` and `flat` average their frames; that is done when they are first asked for: there may be gigabytes.
         """
         if len(stored) == 0:
-            raise RecordingError(
-                f"{file.filename}:{stack.name}: expected projections, got none among {len(stack)} frames"
-            )
+            of = "" if planned is None else f": none of {planned} planned ones is written yet"
+            raise RecordingError(f"{frames.name}: expected projections, got none{of}")
         if (frame_numbers < 0).any():
-            raise RecordingError(f"{file.filename}: expected frame numbers from 0, got {frame_numbers.min()}")
-        self._file, self._stack, self._table, self._stored = file, stack, table, stored
+            raise RecordingError(f"{frames.name}: expected frame numbers from 0, got {frame_numbers.min()}")
+        self._frames, self._stored = frames, stored
         self.frame_numbers: Sequence[int] = frame_numbers.tolist()
         self.angles_rad, self.timestamps_s = angles_rad, timestamps_s
+        self.scenario, self.planned, self.remarks = scenario, planned, tuple(remarks)
         self._read_means, self._means = {"dark": dark, "flat": flat}, dict[str, Mean]()
         for values in (angles_rad, timestamps_s):
             values.setflags(write=False)
 
     def __len__(self) -> int:
         return len(self._stored)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the frames: uint8, uint16, uint32 or float32."""
+        return self._frames.dtype
 
     @property
     def dark(self) -> Dark | None:
@@ -71,7 +116,7 @@ class Recording:
 
     def _mean(self, kind: str) -> Mean:
         if kind not in self._means:
-            if not self._file:
+            if not self._frames.is_open:
                 raise ValueError(f"{kind}: the recording is closed")
             self._means[kind] = self._read_means[kind]()
         return self._means[kind]
@@ -83,21 +128,32 @@ class Recording:
         """
         if not 0 <= index < len(self):
             raise IndexError(f"frame: expected a position from 0 to {len(self) - 1}, got {index}")
-        if not self._file:
+        if not self._frames.is_open:
             raise ValueError(f"frame {index}: the recording is closed")
         stored = int(self._stored[index])
+        pose = self._frames.poses(self._stored[index : index + 1])
         return Image(
             self.header.series,
             self.frame_numbers[index],
             float(self.angles_rad[index]),
             float(self.timestamps_s[index]),
-            read_frame(self._stack, stored),
-            self._table.pose(stored),
+            self._frames.read(stored),
+            None if pose is None or not np.isfinite(pose).all() else tuple(pose[0].tolist()),
+        )
+
+    def plan(self) -> Plan:
+        """What a writer needs to lay out a copy of it; raises ValueError where frame numbers occur twice."""
+        return Plan(
+            np.array(self.frame_numbers, np.int64),
+            self.angles_rad,
+            self.timestamps_s,
+            self.dtype.name,
+            self._frames.poses(self._stored),
         )
 
     def close(self) -> None:
         """Free the file; twice is no error."""
-        self._file.close()
+        self._frames.close()
 
     def __enter__(self) -> Self:
         return self
@@ -109,13 +165,24 @@ class Recording:
 
 
 class RecordingWriter(ABC):
-    """Base of the writers. The file is complete after `close`; the first frame settles the type of the data.
+    """Base of the writers. The recording is complete after `close`; the first frame settles the type of the data.
 
-    Raises FileExistsError rather than overwrite, ValueError for a header or means that do not fit.
+    With a `plan` all but the frames is written at once, `append` takes the planned frames in their order, and a
+    process that is killed leaves a recording that `resume=True` goes on with: `frames` then says how many there are.
+    `scenario` is carried as it is. Raises FileExistsError rather than overwrite, ValueError for a header, means or a
+    plan that do not fit, RecordingError where what is to be resumed differs, OSError where the disk is too small.
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], header: Header, dark: Dark | None = None, flat: Flat | None = None
+        self,
+        path: str | os.PathLike[str],
+        header: Header,
+        dark: Dark | None = None,
+        flat: Flat | None = None,
+        *,
+        plan: Plan | None = None,
+        scenario: str | None = None,
+        resume: bool = False,
     ) -> None:
         if header.stage != "raw":
             raise ValueError(f"header: expected stage raw, got {header.stage!r}: filtered projections are not recorded")
@@ -123,17 +190,27 @@ class RecordingWriter(ABC):
         for name, message in (("dark", dark), ("flat", flat)):
             if message is not None and message.mean.shape != self._shape:
                 raise ValueError(f"{name}: expected a mean of shape {self._shape}, got {message.mean.shape}")
-        if os.path.exists(path):
+        if resume and plan is None:
+            raise ValueError(f"{os.fspath(path)}: expected the plan that its writing began with, got none")
+        if resume and not os.path.exists(path):
+            raise FileNotFoundError(f"{os.fspath(path)}: expected a recording to go on with, but there is none")
+        if not resume and os.path.lexists(path):
             raise FileExistsError(f"{os.fspath(path)}: expected a new file, but there is one of that name")
-        self.header, self._dark, self._flat = header, dark, flat
-        self._file = h5py.File(path, "w-", locking="best-effort")
-        self._dtype: np.dtype[Any] | None = None
+        self.path, self.header, self.plan, self.scenario = os.fspath(path), header, plan, scenario
+        self._dark, self._flat = dark, flat
+        self._dtype = None if plan is None else np.dtype(plan.dtype)
+        self._open = False
         self.frames = 0
 
+    @property
+    def frame_bytes(self) -> int:
+        """Size of a frame; 0 while its type is not known."""
+        return 0 if self._dtype is None else self._shape[0] * self._shape[1] * self._dtype.itemsize
+
     def append(self, image: Image) -> None:
-        """Add a projection. Raises ValueError for another series, shape or type than the file's."""
+        """Add a projection. Raises ValueError for another series, shape or type than the file's, or than planned."""
         where, data = f"frame {image.frame}", image.data
-        if not self._file:
+        if not self._open:
             raise ValueError(f"{where}: the recording is closed")
         if image.series != self.header.series:
             raise ValueError(f"{where}: expected series {self.header.series!r}, got {image.series!r}")
@@ -142,6 +219,8 @@ class RecordingWriter(ABC):
                 f"{where}: expected shape {self._shape} and one of {', '.join(DTYPES)}, got {data.shape} of "
                 f"{data.dtype}"
             )
+        if self.plan is not None:
+            self.plan.check(self.frames, image)
         if self._dtype is None:
             self._dtype = np.dtype(data.dtype.name)
             self._start(self._dtype)
@@ -151,13 +230,10 @@ class RecordingWriter(ABC):
         self.frames += 1
 
     def close(self) -> None:
-        """Complete the file; twice is no error. Without any projection it holds darks and flats alone."""
-        if self._file:
-            if self._dtype is None:
-                self._start(np.dtype("float32"))
-            for column in self._columns():
-                column.flush()
-            self._file.close()
+        """Complete the recording; twice is no error. Without any projection it holds darks and flats alone."""
+        if self._open:
+            self._open = False
+            self._finish()
 
     @abstractmethod
     def _start(self, dtype: np.dtype[Any]) -> None:
@@ -165,11 +241,35 @@ class RecordingWriter(ABC):
 
     @abstractmethod
     def _add(self, image: Image) -> None:
-        """Append to every column."""
+        """Write a frame, which is checked already."""
 
     @abstractmethod
-    def _columns(self) -> list[Column]:
-        """All that grows."""
+    def _finish(self) -> None:
+        """Complete and close the files."""
+
+    def _check_resumed(self, found: Recording) -> None:
+        """Raises RecordingError that lists in what `found`, read with all its planned frames, differs."""
+        assert self.plan is not None
+        if found.planned is None:
+            raise RecordingError(f"{self.path}: was written without a plan, so nobody can tell where to go on")
+        plan, differences = found.plan(), list[str]()
+        for name, ours, theirs in (
+            ("header", self.header, found.header),
+            ("dark", self._dark, found.dark),
+            ("flat", self._flat, found.flat),
+            ("scenario", self.scenario, found.scenario),
+            ("number of frames", len(self.plan), len(plan)),
+            ("dtype", self.plan.dtype, plan.dtype),
+        ):
+            if ours != theirs:
+                differences.append(f"{name} (expected {_short(ours)}, got {_short(theirs)})")
+        for name in ("frame_numbers", "angles_rad", "timestamps_s", "poses_mm"):
+            if not _same(getattr(self.plan, name), getattr(plan, name)):
+                differences.append(name)
+        if differences:
+            raise RecordingError(
+                f"{self.path}: cannot be resumed, it is another recording: {'; '.join(differences)} differ"
+            )
 
     def __enter__(self) -> Self:
         return self
@@ -178,6 +278,31 @@ class RecordingWriter(ABC):
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _same(one: NDArray[Any] | None, other: NDArray[Any] | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return np.array_equal(one, other, equal_nan=one.dtype.kind == "f")
+
+
+def _short(value: object) -> str:
+    words = "none" if value is None else repr(value)
+    return words if len(words) < 120 else words[:117] + "..."
+
+
+def as_type(mean: NDArray[np.float32], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """A mean as a frame of `dtype`: rounded, and clipped to what an integer type holds."""
+    if dtype.kind != "u":
+        return mean.astype(dtype)
+    limits = np.iinfo(dtype)
+    return np.clip(np.rint(mean.astype(np.float64)), limits.min, limits.max).astype(dtype)
+
+
+def rounds_to(exact: NDArray[np.float32], mean: NDArray[np.float32], dtype: np.dtype[Any]) -> bool:
+    """Is `mean` the exact mean as `as_type` stores it?"""
+    tolerance = 0.51 if dtype.kind == "u" else 1e-6 * np.abs(mean)
+    return not (np.abs(as_type(exact, dtype) - mean) > tolerance).any()
 
 
 def check_fits(where: str, given: ScanGeometry | None, rows: int, cols: int) -> None:
@@ -209,9 +334,9 @@ def unwrap_degrees(angles: NDArray[np.float64]) -> NDArray[np.float64]:
     return angles if len(angles) == 0 or np.ptp(angles) > 360 else np.unwrap(angles, period=360)
 
 
-def series_of(file: h5py.File, said: str | None) -> str:
+def series_of(path: str, said: str | None) -> str:
     """The series: as recorded, else the file's name without its ending."""
-    return printable(said or "") or printable(os.path.splitext(os.path.basename(file.filename))[0]) or "recording"
+    return printable(said or "") or printable(os.path.splitext(os.path.basename(path))[0]) or "recording"
 
 
 def printable(words: str) -> str:
