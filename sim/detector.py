@@ -5,21 +5,24 @@ from __future__ import annotations
 import math
 import threading
 import time
-import uuid
-from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from sim.detector_signals import SIGNALS
+from sim.disturbances import Disturbance, check_dose
+from sim.faults import settings_of
+from sim.pace import LATE_S, Pace
+from sim.replay import Replay
+from sim.series import Series
 from tango_jit.recordings import open_recording
 from tango_jit.services.rates import Rate
 from tango_jit.services.service import Clock, Service, State
-from tango_jit.streams import FrameSource, Image, Publisher, Pusher, SeriesEnd
+from tango_jit.streams import Flat, FrameSource, Image, Message, Publisher, Pusher
 
-LATE_S = 1.0
-OVERSCAN = 0.009  # of a turn; a window takes steps back of up to 0.01
+LONGEST_STALL_S = 600.0
+TICK_S = 0.1
+NAP_S = 0.001  # shorter waits cannot be ended by a Stop, longer ones can
 
 
 class DetectorService(Service):
@@ -42,10 +45,12 @@ class DetectorService(Service):
         self._copies = Publisher(monitor_endpoint, budget_bytes=budget_bytes)
         self._go = threading.Event()  # cleared while paused
         self._steps = 0
+        self._target: int | None = None  # where the replay is to go on
+        self._stalled_until: float | None = None
+        self._reborn = False  # Restart was commanded
         self._source: FrameSource | None = None
-        self._frames: Iterator[Image] = iter(())
-        self._rate = Rate()
-        self._due_at = 0.0
+        self._series: Series | None = None
+        self._rate, self._pace = Rate(), Pace(clock())
         self._done = self._replayed = ""
         self.publish(raw_endpoint=self._pusher.endpoint, monitor_endpoint=self._copies.endpoint, recording=recording)
         try:
@@ -56,12 +61,12 @@ class DetectorService(Service):
     # ---- commands
 
     def start(self) -> None:
-        """Begin a new series with the first frame, or go on after Pause.
+        """Begin a new series, with the first frame or where `position` was set to, or go on after Pause.
 
         Raises ValueError or OSError without a recording that holds the frames to replay.
         """
         if self._paused():
-            self._due_at = self.clock()
+            self._pace.restart(self.clock())
             self._go.set()
             return
         if not self._alive():
@@ -90,64 +95,107 @@ class DetectorService(Service):
         super().stop()
         self._go.set()
 
+    def stall(self, seconds: float) -> None:
+        """Send nothing for so long, as when nobody reads the camera out; it goes on making frames at its rate.
+
+        Those of the last second wait in its buffer and come at once afterwards, those before are lost and counted
+        (`injected_stall`). With `frame_period_s` 0 there is no rate, and nothing is lost.
+        """
+        self._check_runs("Stall")
+        if not (math.isfinite(seconds) and 0 < seconds <= LONGEST_STALL_S):
+            raise ValueError(f"Stall: expected above 0 to {LONGEST_STALL_S:g} s, got {seconds!r}")
+        self._stalled_until = self.clock() + seconds
+
+    def restart(self) -> None:
+        """Die in mid-scan and come back: no end of the series, and a new one from here with frame numbers from 0."""
+        self._check_runs("Restart")
+        self._reborn = True
+
     def close(self) -> None:
         super().close()
         self._pusher.close()
         self._copies.close()
 
+    # ---- what is refused
+
+    def _check_runs(self, command: str) -> None:
+        if not self._alive():
+            raise ValueError(f"{command}: expected a series that runs, got none: Start begins one")
+
     def _check_frames(self, command: str) -> None:
         """Raises ValueError or OSError in words unless there are frames to replay."""
-        path, first = self.values["recording"], self.values["first_frame"]
+        path = self.values["recording"]
         if not path:
             raise ValueError(f"recording: expected the path of a recording before {command}, got none")
         with open_recording(path) as source:
-            if first >= len(source):
-                raise ValueError(f"first_frame: expected below {len(source)}, the frames of {path}, got {first}")
+            check_dose(self.values["dose"], source.header.linear)
+            Replay(source, "", self.values["first_frame"], self.values["last_frame"], self._loops, self._target)
 
     def _ready(self, recording: str) -> str:
         """What to do next. Raises ValueError or OSError in words for what is no recording."""
         if not recording:
             return "ready: choose a recording, then Start"
         with open_recording(recording) as source:
+            if not self._alive():
+                self.publish(recording_frames=len(source))
             return f"ready: Start replays {len(source)} frames of {recording}"
 
     def accept(self, name: str, value: Any) -> None:
         if name == "recording":
             ready = self._ready(value)
             if not self._alive():
+                self._target = None
                 self.set_state(State.STANDBY, ready)
+                self.publish(position=0)
+        if name == "position":
+            self._check_position(value)
+            self._target = value
+        if name == "dose" and self._alive() and (source := self._source) is not None:
+            check_dose(value, source.header.linear)
+        if name.startswith("fault_"):
+            settings_of({**self.values, name: value})
         first = value if name == "first_frame" else self.values["first_frame"]
         last = value if name == "last_frame" else self.values["last_frame"]
         if name in ("first_frame", "last_frame") and 0 <= last < first:
             raise ValueError(f"{name}: expected first_frame <= last_frame, got {first} and {last}")
 
+    def _check_position(self, index: int) -> None:
+        if self._alive() and (series := self._series) is not None:
+            first, end = series.replay.first, series.replay.end
+        else:
+            last, frames = self.values["last_frame"], self.values["recording_frames"]
+            first, end = self.values["first_frame"], frames if last < 0 else min(last + 1, frames)
+        if not first <= index < end:
+            raise ValueError(f"position: expected {first} to {end - 1}, the frames that are replayed, got {index}")
+
     # ---- the worker
 
     def open(self) -> None:
         self._done = ""
+        self._series = None
         self._replayed = self.values["recording"]
         self._source = open_recording(self._replayed)
-        self._series = f"{self._source.header.name or 'recording'}-{uuid.uuid4().hex[:8]}"
-        self._frames = replay(
-            self._source, self._series, self.values["first_frame"], self.values["last_frame"], self._loops, self.clock
-        )
-        for message in self._preamble():
+        self.publish(recording_frames=len(self._source))
+        self._stalled_until, self._reborn = None, False
+        with self._lock:
+            target, self._target = self._target, None
+        self._begin(self._source, target)
+
+    def _begin(self, source: FrameSource, at: int | None) -> Series:
+        """Announce a new series; its first frame is that at index `at`, None: the first one."""
+        first, last = self.values["first_frame"], self.values["last_frame"]
+        self._series = series = Series(source, first, last, self._loops, Disturbance.of(self.values), at)
+        self._before = self.values["frames_total"], self.values["turns_total"]
+        news = {"series": series.name, "frame_number": -1, "frames_held_back": 0, "passes": series.replay.passes}
+        self.publish(**news, **series.figures())
+        for message in series.preamble():
             self._copies.send(message, retain=type(message).__name__)
             while not self._pusher.send(message, timeout_s=0.2, retain=type(message).__name__):
                 self.set_state(State.STANDBY, "waiting for a reconstructor to connect")
                 if self._stop.is_set():
-                    return
-        self._rate, self._due_at = Rate(), self.clock()
-        self._sent = 0
-        self.publish(series=self._series, frames_sent=0, frames_held_back=0, frame_number=-1)
-
-    def _preamble(self) -> Iterator[Any]:
-        """Header, dark and flat under this series' name."""
-        source = self._source
-        assert source is not None
-        for message in (source.header, source.dark, source.flat):
-            if message is not None:
-                yield type(message)(**{**vars(message), "series": self._series})
+                    return series
+        self._rate, self._pace = Rate(), Pace(self.clock())
+        return series
 
     def _loops(self) -> bool:
         return bool(self.values["loop"])
@@ -159,38 +207,78 @@ class DetectorService(Service):
         return self._worker is not None and self._worker.is_alive() and not self._stop.is_set()
 
     def turn(self) -> None:
-        if not self._wait():
+        series = self._follow()
+        if self._stalls(series) or not self._wait():
             return
-        frame = next(self._frames, None)
-        if frame is None:
-            self._done = f"replayed {self._sent} frames: Start replays again"
+        image = series.next_frame()
+        if image is None:
+            self._done = f"replayed {series.made} frames: Start replays again"
             self._stop.set()
             return
+        image = replace(image, timestamp_s=self.clock())
+        for message in series.messages(image, settings_of(self.values)):
+            if not self._hand_over(message):
+                return
+        self._account(series, image)
+        series.next_frame()  # from the disk ahead of its time
+
+    def _follow(self) -> Series:
+        """Do what was commanded and set since the last frame. Returns the series that runs now."""
+        series, source = self._series, self._source
+        assert series is not None and source is not None
+        if self._reborn:
+            self._reborn = False
+            series = self._begin(source, series.replay.upcoming)
+        with self._lock:
+            target, self._target = self._target, None
+        if target is not None:
+            series.seek(target)
+        for message in series.change(Disturbance.of(self.values)):
+            if not self._hand_over(message, "Flat" if isinstance(message, Flat) else None):
+                break
+        return series
+
+    def _hand_over(self, message: Message, retain: str | None = None) -> bool:
+        """Wait until somebody takes it; False: the series was stopped before."""
         held = False
-        while not self._pusher.send(frame, timeout_s=0.1):
+        while not self._pusher.send(message, timeout_s=TICK_S, retain=retain):
             if not held:
                 held = True
                 self.publish(frames_held_back=self.values["frames_held_back"] + 1)
             self.set_state(*self.health())
             if self._stop.is_set():
-                return
-        self._copies.send(frame)
-        self._sent += 1
+                return False
+        self._copies.send(message, retain=retain)
+        return True
+
+    def _account(self, series: Series, image: Image) -> None:
+        """The frame is gone: publish what is true now."""
         now = self.clock()
         self._rate.add(now)
-        self.publish(
-            frames_sent=self._sent,
-            frame_number=frame.frame,
-            image=frame.data,
-            lateness_ms=1e3 * max(now - self._due_at, 0.0) if self.values["frame_period_s"] else 0.0,
-            rotation=(frame.angle_rad - self._first_angle(frame)) / (2 * math.pi),
-        )
-        self._due_at = max(self._due_at + self.values["frame_period_s"], now - LATE_S)
+        news = series.taken() | {"image": image.data}
+        news["lateness_ms"] = 1e3 * self._pace.sent(now, self.values["frame_period_s"])
+        if self._target is not None:
+            del news["position"]  # that shows already where the next one is from
+        self.publish(**news, **self._totals(series))
 
-    def _first_angle(self, frame: Image) -> float:
-        if self._sent == 1:
-            self._angle0 = frame.angle_rad
-        return self._angle0
+    def _totals(self, series: Series) -> dict[str, Any]:
+        frames, turns = self._before
+        return {"frames_total": frames + series.made, "turns_total": turns + abs(series.turns)}
+
+    def _stalls(self, series: Series) -> bool:
+        """True while nothing may be sent; afterwards what the camera could not keep is passed over."""
+        if self._stalled_until is None:
+            return False
+        self._pusher.poll()
+        left = self._stalled_until - self.clock()
+        if 0 < left <= LONGEST_STALL_S:  # else the clock was set back
+            self._stop.wait(min(left, TICK_S))
+            return True
+        self._stalled_until = None
+        if self._go.is_set():
+            news = series.lose(self._pace.lose(self.clock(), self.values["frame_period_s"]))
+            self.publish(**news, **self._totals(series))
+        return False
 
     def _wait(self) -> bool:
         """True when the next frame is due; False to look again (paused, or the period is long)."""
@@ -199,84 +287,51 @@ class DetectorService(Service):
             with self._lock:
                 if self._steps:
                     self._steps -= 1
-                    self._due_at = self.clock()
+                    self._pace.restart(self.clock())
                     return True
             self._go.wait(0.05)
             return False
-        ahead = self._due_at - self.clock()
-        if ahead > self.values["frame_period_s"] + 1.0:  # the clock was set back
-            self._due_at, ahead = self.clock(), 0.0
+        ahead = self._pace.ahead(self.clock(), self.values["frame_period_s"])
+        if ahead > NAP_S:
+            self._stop.wait(min(ahead - NAP_S, TICK_S))
+            return False
         if ahead > 0:
-            self._stop.wait(min(ahead, 0.1))
-        return ahead <= 0.1 and not self._stop.is_set()
+            time.sleep(ahead)
+        return not self._stop.is_set()
 
     def shut(self) -> None:
-        if self._source is None:
+        source, series = self._source, self._series
+        if source is None:
             return
-        end = SeriesEnd(self._series, self.values["frames_sent"])
-        self._pusher.send(end, timeout_s=0.5)
-        self._copies.send(end)
+        if series is not None:
+            for message in series.end():
+                self._copies.send(message)
+                self._pusher.send(message, timeout_s=0.5)
+            self.publish(**self.counters(), **series.figures())
         for retained in ("Header", "Dark", "Flat"):
             self._pusher.forget(retained)
         with suppress(OSError):
-            self._source.close()
-        self.publish(**self.counters())
+            source.close()
         self._source = None
 
     def rest(self) -> str:
         return self._done or super().rest()
 
+    # ---- how it is
+
     def counters(self) -> dict[str, Any]:
-        total = len(self._source) if self._source else 1
-        first, last = self.values["first_frame"], self.values["last_frame"]
-        planned = max((total if last < 0 else min(last + 1, total)) - first, 1)
-        sent = self.values["frames_sent"]
-        progress = 100.0 * (sent % planned if self._loops() else sent) / planned
-        return {"actual_rate_hz": self._rate.per_second(self.clock()), "progress": progress}
+        figures = {"actual_rate_hz": self._rate.per_second(self.clock()), **self._pace.figures()}
+        if (series := self._series) is not None:
+            first, end = series.replay.first, series.replay.end
+            figures["progress"] = 100.0 * (self.values["position"] - first + 1) / (end - first) if series.made else 0.0
+        return figures
 
     def health(self) -> tuple[State, str]:
         if not self._go.is_set():
             return State.STANDBY, f"paused after frame {self.values['frame_number']}: Start goes on, Step sends one"
-        late = max(self.clock() - self._due_at, 0.0) if self.values["frame_period_s"] else 0.0
+        if (until := self._stalled_until) is not None:
+            return State.ALARM, f"stalled on command for {max(until - self.clock(), 0):.1f} s more"
+        late = self._pace.late(self.clock(), self.values["frame_period_s"])
         if late >= LATE_S:
             return State.ALARM, f"frames are {late:.1f} s late: the reconstructor is missing or too slow"
         return State.RUNNING, f"replaying {self._replayed}"
-
-
-def replay(
-    source: FrameSource, series: str, first: int, last: int, loops: Callable[[], bool], clock: Clock
-) -> Iterator[Image]:
-    """Frames of `source` from index `first` to `last` (inclusive; -1: the end), again while `loops()` is true.
-
-    Frame numbers go on from pass to pass, with the gaps that the recording has. Angles go on by whole turns, so that
-    the object stands where it stood; those of a parallel beam by half turns if the recording ends there, with the
-    true vectors as the frame's own pose. Raises ValueError when the range holds no frame.
-    """
-    end = len(source) if last < 0 else min(last + 1, len(source))
-    if not first < end:
-        raise ValueError(f"first_frame: expected below {end} (frames to replay), got {first}")
-    geometry = source.header.geometry
-    number, advance = 0, 0.0
-    while True:
-        begin = last_image = source.frame(first)
-        for index in range(first, end):
-            image = last_image = source.frame(index)
-            pose = image.pose
-            if pose is None and advance % (2 * math.pi) > 1e-6:
-                pose = tuple(geometry.vectors(image.angle_rad)[0].tolist())
-            frame = number + image.frame - begin.frame
-            yield Image(series, frame, image.angle_rad + advance, clock(), np.asarray(image.data), pose)
-        if not loops():
-            return
-        number += last_image.frame - begin.frame + 1
-        swept = last_image.angle_rad - begin.angle_rad
-        step = swept / max(end - first - 1, 1)
-        span = geometry.full_turn_rad
-        slack = max(0.25 * abs(step), OVERSCAN * span)  # a last view like the first, or a little beyond, adds no turn
-        spans = max(math.ceil((abs(swept) - slack) / span), 1)
-        advance = _whole(advance + math.copysign(span * spans, swept), span)
-
-
-def _whole(angle_rad: float, span_rad: float) -> float:
-    """The nearest multiple of a span: sums over many passes stay exact."""
-    return round(angle_rad / span_rad) * span_rad

@@ -17,6 +17,7 @@ class SimulatedDetector(Door):
     """Replays a recording at a virtual framerate, through the path that real frames take.
 
     Set `recording` and `frame_period_s`, then Start. Pause holds, Step sends single frames, Stop ends the series.
+    Seek, or writing `position`, goes anywhere in the recording at any time.
     """
 
     service_class = DetectorService
@@ -53,6 +54,22 @@ class SimulatedDetector(Door):
     @command(dtype_in=int, doc_in="How many frames to send; the replay is paused afterwards.")
     def Step(self, frames: int) -> None:
         self.guarded(lambda: self.service.step(frames), "Step")
+
+    @command(dtype_in=int, doc_in="Index in the recording to go on with; the same as writing `position`.")
+    def Seek(self, index: int) -> None:
+        self.guarded(lambda: self.service.write("position", index), "Seek")
+
+    @command(
+        dtype_in=float,
+        doc_in="For how many seconds to send nothing, at most 600. What the camera makes in the last second of them "
+        "comes at once afterwards, what it made before is lost.",
+    )
+    def Stall(self, seconds: float) -> None:
+        self.guarded(lambda: self.service.stall(seconds), "Stall")
+
+    @command(doc_in="Die in mid-scan: no end of the series, and a new one from here with frame numbers from 0.")
+    def Restart(self) -> None:
+        self.guarded(self.service.restart, "Restart")
 
 
 def main() -> None:

@@ -36,6 +36,7 @@ ARGUMENTS = {
     tango.CmdArgType.DevVoid: "none",
     tango.CmdArgType.DevString: "string",
     tango.CmdArgType.DevLong64: "int64",
+    tango.CmdArgType.DevDouble: "float64",
     tango.CmdArgType.DevVarDoubleStringArray: "float64 array, string array",
 }
 INTRODUCTION = """\
@@ -138,7 +139,10 @@ def reading(signal: Signal, *, of_a_slice: bool = False) -> tuple[str, ...]:
 def _kept(door: type[Door], signal: Signal) -> str:
     if signal.memorized and not signal.shape:
         return "memorized"
-    return ", ".join(f"`{name}`" for name in door.kept.values())
+    assert door.service_class is not None
+    settings = {s.name for s in door.service_class.table() if s.writable}  # these are kept for themselves alone
+    kept = (name for kept, name in door.kept.items() if kept == signal.name or kept not in settings)
+    return ", ".join(f"`{name}`" for name in kept)
 
 
 def _name(signal: Signal, of_a_slice: bool) -> str:

@@ -9,7 +9,7 @@ from typing import Self
 import numpy as np
 import pytest
 
-from sim.detector import replay
+from sim.replay import Replay
 from tango_jit.geometry import ScanGeometry
 from tango_jit.recon.window import ProjectionWindow
 from tango_jit.streams import Header, Image
@@ -72,7 +72,7 @@ def test_a_loop_fills_the_window_without_gaps(geometry, full_turn, views, turns,
     frames = []
     beyond = views - expected if 0 < views - expected < 4 else 0  # what goes beyond the turn is seen twice for a moment
     scan = Scan(geometry, views, turns, endpoint)
-    for image in replay(scan, "scan", 0, -1, lambda: next(left, False), lambda: 0.0):
+    for image in Replay(scan, "scan", 0, -1, lambda: next(left, False)):
         window.add(image.frame, image.angle_rad, image.data, image.pose)
         frames.append(image.frame)
         now = window.window()
