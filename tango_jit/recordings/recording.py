@@ -313,13 +313,15 @@ def check_fits(where: str, given: ScanGeometry | None, rows: int, cols: int) -> 
         )
 
 
-def settle_linear(where: str, given: bool | None, said: bool | None, has_flat: bool) -> bool:
+def settle_linear(
+    where: str, given: bool | None, said: bool | None, has_flat: bool, flag: str = f"{extension.NAME}/linear"
+) -> bool:
     """Whether -log is applied already: as given, else as the file says, else raw counts, which need flats."""
     if given is not None or said is not None:
         return bool(said if given is None else given)
     if not has_flat:
         raise RecordingError(
-            f"{where}: expected flat frames, or the flag {extension.NAME}/linear to say whether the data "
+            f"{where}: expected flat frames, or the flag {flag} to say whether the data "
             "are -log already (true) or raw counts (false); got neither"
         )
     return False
