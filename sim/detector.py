@@ -210,6 +210,7 @@ class DetectorService(Service):
         series = self._follow()
         if self._stalls(series) or not self._wait():
             return
+        series = self._follow()  # what was set before a Step counts for its frames
         image = series.next_frame()
         if image is None:
             self._done = f"replayed {series.made} frames: Start replays again"

@@ -14,7 +14,7 @@ import numpy as np
 
 from tango_jit.streams import Image
 
-KINDS = ("drop", "duplicate", "reorder", "corrupt", "garble", "late")
+KINDS: tuple[str, ...] = ("drop", "duplicate", "reorder", "corrupt", "garble", "late")
 HELD_BACK = {"reorder": 1, "late": 10}  # until so many frames have overtaken it
 FAULTS_STREAM, DOSE_STREAM = 1, 2  # random streams of one seed
 SATURATED = 0.5  # of the garbled frames; the others are noise
@@ -110,7 +110,8 @@ class Injector:
         return [image]
 
     def _in_order(self, images: list[Image]) -> list[Image]:
-        self._highest = max([self._highest, *(image.frame for image in images)])
+        seen = (image.frame for image in images if not isinstance(image, CorruptImage))  # by a receiver
+        self._highest = max([self._highest, *seen])
         return images
 
     def _overtaken(self, held: Iterable[tuple[int, str, Image]]) -> list[Image]:
