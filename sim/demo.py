@@ -24,6 +24,8 @@ from rich.table import Table
 from devices.deployment import Deployment
 from sim.balls import simulate
 from sim.report import Recorder, write_report
+from sim.script import Script, load
+from sim.script_run import ScriptRun
 from tango_jit import __version__
 from tango_jit.recordings import open_recording
 from tango_jit.services.denoiser_signals import BEST_ACCURACY
@@ -64,6 +66,10 @@ def demo(
     report: Annotated[
         Path | None, typer.Option(help="Write figures and pictures of the run: JSON, PNGs beside it.")
     ] = None,
+    script: Annotated[
+        str | None,
+        typer.Option(help="What happens during the replay: a TOML file, or the name of one that comes along (paper)."),
+    ] = None,
     gui: Annotated[
         bool,
         typer.Option("--gui/--no-gui", help="Open the operator window where there is a display and one is installed."),
@@ -74,6 +80,7 @@ def demo(
         raise ValueError(f"--recording: expected a file, got {recording}")
     if report is not None:
         check_report(report)
+    happenings = load(script) if script is not None else None
     path = recording.resolve() if recording else simulated_scan()
     open_recording(path).close()  # refuse what cannot be replayed before anything is started
     folder = Path(tempfile.mkdtemp(prefix="tango-jit-demo-"))
@@ -87,10 +94,10 @@ def demo(
             if gui:
                 console.print("[dim]No operator window is installed: read the devices with any Tango client.[/]")
             settings = {"recording": str(path), "frame_period_s": frame_period / 1e3, "loop": loop or recording is None}
-            recorder = replay(deployment, host, settings, duration, ended)
+            recorder = replay(deployment, host, settings, duration, ended, happenings)
             console.print()
             if report:
-                write_report(report, recorder, settings | {"duration_s": duration})
+                write_report(report, recorder, settings | {"duration_s": duration, "script": script})
                 console.print(f"report: {report}")
         finally:
             with console.status("ending the servers ..."):
@@ -109,25 +116,37 @@ def check_report(path: Path) -> None:
 
 
 def replay(
-    deployment: Deployment, host: str, settings: dict[str, Any], duration: float | None, ended: threading.Event
+    deployment: Deployment,
+    host: str,
+    settings: dict[str, Any],
+    duration: float | None,
+    ended: threading.Event,
+    script: Script | None = None,
 ) -> Recorder:
-    """Start the detector and show the table until the time is over, the recording ends, or `ended` is set."""
+    """Start the detector and show the table until the time is over, the recording ends, or `ended` is set. What
+    `script` says is done meanwhile, and stands in the recorder's `events`."""
     proxies = {member: tango.DeviceProxy(f"tango://{host}/{name}") for member, name in deployment.devices.items()}
     detector = proxies["detector"]
     for name, value in settings.items():
         detector.write_attribute(name, value)
     recorder = Recorder(proxies)
+    run = ScriptRun(script, proxies) if script is not None else None
     try:
+        if run is not None:
+            run.step()  # counts from here
         detector.Start()
         started = time.monotonic()
         with Live(console=console, refresh_per_second=4) as live:
             while not ended.wait(0.5):
+                for line in run.step() if run is not None else ():
+                    live.console.print(line)
                 live.update(table(recorder.sample(), time.monotonic() - started))
                 over = duration is not None and time.monotonic() - started >= duration
                 if over or recorder.finished():
                     break
         detector.Stop()
         recorder.settle()
+        recorder.events = run.events if run is not None else []
     finally:
         recorder.close()
     return recorder

@@ -46,6 +46,7 @@ class Recorder:
         self.patch_accuracy: list[tuple[float, float]] = []
         self.rates: dict[str, list[float]] = {"slices_hz": [], "pairs_per_s": [], "steps_per_s": []}
         self.latency_ms: list[float] = []
+        self.events: list[dict[str, Any]] = []
         self.last: dict[str, Denoised] = {}
         self.values: dict[str, dict[str, Any]] = {}
 
@@ -156,6 +157,7 @@ def write_report(path: Path, recorder: Recorder, settings: dict[str, Any]) -> No
         "latency_ms": percentiles,
         "accuracy": recorder.accuracy,
         "patch_accuracy": recorder.patch_accuracy,
+        "events": recorder.events,
         "images": write_pictures(path, recorder),
     }
     path.write_text(json.dumps(content, indent=1, default=_plain) + "\n")
