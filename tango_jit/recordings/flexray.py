@@ -234,7 +234,7 @@ def _angles(
     if explicit is not None:
         if numbers[-1] >= len(explicit):
             raise RecordingError(
-                f"{folder.path}: expected an angle for each number, got {len(explicit)} for {numbers[-1]}"
+                f"{folder.path}: expected an angle for each number, got {len(explicit)} for numbers up to {numbers[-1]}"
             )
         step = abs(explicit[-1] - explicit[0]) / max(len(explicit) - 1, 1)
         repeats = abs(abs(explicit[-1] - explicit[0]) - 2 * math.pi) < 0.01 * step

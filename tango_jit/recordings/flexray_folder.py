@@ -42,10 +42,10 @@ def look(path: str | os.PathLike[str], *, restart: bool) -> Folder:
     Raises RecordingError for TIFF files of other names, and for numbers that occur twice.
     """
     root = os.path.normpath(os.fspath(path))
+    with os.scandir(root) as entries:
+        folders = [entry for entry in entries if entry.is_dir()]
     parts = sorted(
-        (int(found.group(1)), entry.path)
-        for entry in os.scandir(root)
-        if entry.is_dir() and (found := re.fullmatch(r"scan_(\d+)", entry.name))
+        (int(found.group(1)), entry.path) for entry in folders if (found := re.fullmatch(r"scan_(\d+)", entry.name))
     )
     own = _images(root)
     if parts and own["scan_"]:
@@ -56,18 +56,18 @@ def look(path: str | os.PathLike[str], *, restart: bool) -> Folder:
     if not os.path.isdir(beside) and re.fullmatch(r"scan_\d+", os.path.basename(os.path.abspath(root))):
         beside = os.path.join(os.path.dirname(os.path.abspath(root)), "pre_scan")  # that of the series
     before = _images(beside) if os.path.isdir(beside) and not own["di"] and not own["io"] else own
-    folders = [root, beside]
-    tables = sorted(x for folder in folders for x in glob.glob(os.path.join(glob.escape(folder), "*.geom")))
+    places = [root, beside]
+    tables = sorted(x for folder in places for x in glob.glob(os.path.join(glob.escape(folder), "*.geom")))
     if len(tables) > 1:
         raise RecordingError(f"{root}: expected one .geom table, got {', '.join(map(os.path.basename, tables))}")
-    companion, table, scenario = (_first(folders, name) for name in (COMPANION, TABLE, SCENARIO))
+    companion, table, scenario = (_first(places, name) for name in (COMPANION, TABLE, SCENARIO))
     return Folder(
         root,
         numbers,
         files,
         [path for _, path in before["di"]],
         [path for _, path in before["io"]],
-        flexray_settings.find(folders),
+        flexray_settings.find(places),
         tables[0] if tables else None,
         companion,
         table,
@@ -82,7 +82,9 @@ def _first(folders: Sequence[str], name: str) -> str | None:
 def _images(folder: str) -> dict[str, list[tuple[int, str]]]:
     """(number, path) of the projections (scan_), darks (di) and flats (io), sorted by the number in the name."""
     found: dict[str, list[tuple[int, str]]] = {"scan_": [], "di": [], "io": []}
-    for entry in os.scandir(folder):
+    with os.scandir(folder) as entries:
+        files = list(entries)
+    for entry in files:
         if not entry.name.lower().endswith((".tif", ".tiff")) or entry.name in MEANS.values():
             continue
         match = _IMAGE.fullmatch(entry.name)

@@ -186,7 +186,7 @@ def settings_text(header: Header, frames: int, span_rad: tuple[float, float], da
         ("Tube voltage", "unknown"),
         ("Tube power", "unknown"),
         ("Filter", "unknown"),
-        ("Exposure time (ms)", "unknown" if header.exposure_s is None else 1000 * header.exposure_s),
+        *([] if header.exposure_s is None else [("Exposure time (ms)", 1000 * header.exposure_s)]),
         ("Number of averages", 1.0),
         ("Original pixel size", pixel / binning),
         ("Imaging mode", mode),

@@ -35,7 +35,8 @@ def open_recording(
     """Open a recorded scan; the format is told by its content, not by its name. A folder is one of FleX-ray.
 
     `geometry` and `linear` replace what the recording says, and are needed where it does not say them; `flexray`
-    is what a FleX-ray folder cannot say. Raises FileNotFoundError, or RecordingError that says what is wrong and what to do.
+    is what a FleX-ray folder cannot say. Raises FileNotFoundError, or RecordingError that says what is wrong and what
+    to do.
     """
     if os.path.isdir(path):
         return FlexRayReader(path, geometry=geometry, linear=linear, options=flexray)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -45,7 +46,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "series"
 
 
-def write(folder: Path, geometry: ScanGeometry = SQUARE, **changes: object) -> list[Image]:
+def write(folder: Path, geometry: ScanGeometry = SQUARE, **changes: Any) -> list[Image]:
     header, dark, flat, images = scan(geometry=geometry, **changes)
     with FlexRayWriter(folder, header, dark, flat) as writer:
         for image in images:
