@@ -238,7 +238,7 @@ def _converted(fields: Any, kind: Any, where: str) -> Any:
     try:
         return msgspec.convert(fields, kind)
     except msgspec.ValidationError as error:
-        words, _, path = str(error).partition(" - at `")
+        words, _, path = str(error).replace(" | null", "").partition(" - at `")
         key = path.removeprefix("$").strip(".`")
         got = fields
         for part in re.findall(r"\w+", key):
