@@ -12,8 +12,10 @@ import platformdirs
 import tango
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
+from devices import recording_commands
 from devices.deployment import Deployment, servers
 from devices.registration import SERVERS, register
 
@@ -108,6 +110,10 @@ def register_devices(
         console.print(f"{name}  served by  {server.script} {instance}")
 
 
+app.command()(recording_commands.info)
+app.command()(recording_commands.convert)
+
+
 @app.command(name="version")
 def show_version() -> None:
     """Print the version."""
@@ -121,7 +127,7 @@ def main() -> None:
     try:
         app()
     except (RuntimeError, ValueError, OSError) as error:
-        console.print(f"[red]tango-jit: {error}", highlight=False)
+        console.print(f"[red]tango-jit: {escape(str(error))}", highlight=False, soft_wrap=True)
         raise SystemExit(1) from error
     except tango.DevFailed as error:
         host = tango.ApiUtil.get_env_var("TANGO_HOST") or "not set"

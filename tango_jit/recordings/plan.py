@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,11 +23,11 @@ class Plan:
     ASTRA vectors of each view, a row of NaN where a frame has none; None: no frame has one. Raises ValueError.
     """
 
-    frame_numbers: NDArray[np.int64]
-    angles_rad: NDArray[np.float64]
-    timestamps_s: NDArray[np.float64]
+    frame_numbers: NDArray[Any]
+    angles_rad: NDArray[Any]
+    timestamps_s: NDArray[Any]
     dtype: str
-    poses_mm: NDArray[np.float64] | None = field(default=None)
+    poses_mm: NDArray[Any] | None = None
 
     def __post_init__(self) -> None:
         numbers = np.asarray(self.frame_numbers)

@@ -147,7 +147,8 @@ def test_geometry_of_flexdata(folder: Path) -> None:
     (folder / "scan settings.txt").unlink()
     (folder / "geometry.toml").write_text(
         f"src2obj = {SOD}\ndet2obj = {SDD - SOD}\ndet_pixel = {PIXEL}\nunit = 'mm'\n"
-        f"src_tan = {scan.source_mm[0] - 0.5}\nsrc_ort = {scan.source_mm[2]}\ndet_tan = {scan.detector_mm[0] - 0.5}\ndet_ort = {scan.detector_mm[2]}\n"
+        f"src_tan = {scan.source_mm[0] - 0.5}\nsrc_ort = {scan.source_mm[2]}\n"
+        f"det_tan = {scan.detector_mm[0] - 0.5}\ndet_ort = {scan.detector_mm[2]}\n"
         f"axs_tan = -0.5\ndet_roll = 0.5\nvol_tra = [0.0, 0.0, 0.0]\nthetas = {[10.0 * k for k in range(9)]}\n"
     )
     with open_recording(folder) as source:
