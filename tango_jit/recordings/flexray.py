@@ -239,8 +239,9 @@ def _angles(
         step = abs(explicit[-1] - explicit[0]) / max(len(explicit) - 1, 1)
         repeats = abs(abs(explicit[-1] - explicit[0]) - 2 * math.pi) < 0.01 * step
         return explicit[numbers], np.where(repeats, numbers != len(explicit) - 1, every)
-    if options.views_per_turn is None and (found := flexray_geometry.single_turn(settings, numbers)) is not None:
-        angles, keep = found
+    known = None if folder.series else flexray_geometry.single_turn(settings, numbers)
+    if options.views_per_turn is None and known is not None:
+        angles, keep = known
         return angles * (options.direction or 1) + (options.phase_rad or 0.0), keep
     return flexray_geometry.continuous(folder.path, options, numbers), every
 

@@ -22,9 +22,13 @@ _IMAGE = re.compile(r"(scan_|di|io)(\d+)\.tiff?$", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Folder:
-    """Paths. `numbers` (n,) sorted, `scans` the file of each; None: there is no such file."""
+    """Paths. `numbers` (n,) sorted, `scans` the file of each; None: there is no such file.
+
+    `series`: it is, or is part of, a series in `pre_scan`, `scan_1`, ...: one of many turns, whatever the settings say.
+    """
 
     path: str
+    series: bool
     numbers: NDArray[np.int64]
     scans: Sequence[str]
     darks: Sequence[str]
@@ -55,6 +59,7 @@ def look(path: str | os.PathLike[str], *, restart: bool) -> Folder:
     beside = os.path.join(root, "pre_scan")
     if not os.path.isdir(beside) and re.fullmatch(r"scan_\d+", os.path.basename(os.path.abspath(root))):
         beside = os.path.join(os.path.dirname(os.path.abspath(root)), "pre_scan")  # that of the series
+    series = bool(parts) or os.path.isdir(beside)
     before = _images(beside) if os.path.isdir(beside) and not own["di"] and not own["io"] else own
     places = [root, beside]
     tables = sorted(x for folder in places for x in glob.glob(os.path.join(glob.escape(folder), "*.geom")))
@@ -63,6 +68,7 @@ def look(path: str | os.PathLike[str], *, restart: bool) -> Folder:
     companion, table, scenario = (_first(places, name) for name in (COMPANION, TABLE, SCENARIO))
     return Folder(
         root,
+        series,
         numbers,
         files,
         [path for _, path in before["di"]],

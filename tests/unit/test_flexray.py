@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ import pytest
 import tifffile
 
 from tango_jit.geometry import ScanGeometry
-from tango_jit.recordings import FlexRayOptions, FlexRayWriter, RecordingError, open_recording
+from tango_jit.recordings import FlexRayOptions, FlexRayWriter, RecordingError, create_recording, open_recording
 from tango_jit.recordings.flexray_settings import parse
 from tango_jit.streams.messages import Flat, Header, Image
 from tests.recorded import PARALLEL, frames_of, scan
@@ -219,3 +221,64 @@ def test_frames_of_another_size_or_type_and_truncated_ones_are_named(folder: Pat
             with pytest.raises(RecordingError, match=rf"{os.path.basename(paths[index])}: .*{words}"):
                 source.frame(index)
         assert source.frame(5) == images[5]
+
+
+WITHOUT_TIFFFILE = """
+import sys
+sys.modules["tifffile"] = None  # importing it now raises ImportError
+from tango_jit.recordings import open_recording
+with open_recording(sys.argv[1]) as scan:
+    print(len(scan))
+try:
+    open_recording(sys.argv[2])
+except ValueError as error:
+    print(error)
+"""
+
+
+def test_all_else_works_without_tifffile(folder: Path) -> None:
+    write(folder)
+    header, dark, flat, images = scan()
+    with create_recording(folder.with_name("scan.nxs"), header, dark, flat) as writer:
+        writer.append(images[0])
+    command = [sys.executable, "-c", WITHOUT_TIFFFILE, str(folder.with_name("scan.nxs")), str(folder)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    read, refused = result.stdout.splitlines()
+    assert read == "1"
+    assert refused.startswith("TIFF files need the package tifffile, which is not installed")
+
+
+READ_ALL = """
+import resource, sys
+from tango_jit.recordings import open_recording
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+with open_recording(sys.argv[1]) as source:
+    source.frame(0)
+    before = peak()
+    total = sum(int(source.frame(index).data[0, 0]) for index in range(len(source)))
+print(len(source), total, peak() - before)
+"""
+
+
+def test_a_long_series_is_not_loaded_whole(folder: Path) -> None:
+    """400 frames of 128 KiB, 50 MB, in less than 16 MiB."""
+    geometry = replace(SQUARE, rows=256, cols=256)
+    data = np.full((256, 256), 3, np.uint16)
+    with FlexRayWriter(folder, Header("s", "raw", geometry, True)) as writer:
+        for k in range(400):
+            writer.append(Image("s", k, 0.1 * k, 0.0, data))
+    command = [sys.executable, "-c", READ_ALL, str(folder)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    count, total, grown = (int(word) for word in result.stdout.split())
+    assert (count, total) == (400, 1200)
+    assert grown < 16 << 20
+
+
+@pytest.mark.parametrize("format", ["nxtomo", "dxchange", "flexray"])
+def test_the_wish_for_full_turns_is_kept(tmp_path: Path, format: str) -> None:
+    header, dark, flat, images = scan(geometry=SQUARE, full_turn=True)
+    path = tmp_path / "scan"
+    with create_recording(path, header, dark, flat, format=format) as writer:
+        writer.append(images[0])
+    with open_recording(path) as source:
+        assert source.header == header

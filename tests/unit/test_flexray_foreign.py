@@ -252,7 +252,7 @@ def series(folder: Path, restart: bool = False) -> Path:
     before = folder / "pre_scan"
     before.mkdir()
     calibrations(before)
-    text = SCAN.replace("# projections : 9", "# projections : 0")
+    text = SCAN.replace("# projections : 9", "# projections : 20")
     (before / "scan settings.txt").write_text(text)
     return folder
 
@@ -261,6 +261,7 @@ CONTINUOUS = FlexRayOptions(views_per_turn=8, direction=-1, phase_rad=0.5, frame
 
 
 def test_a_continuous_series_is_read_as_one(tmp_path: Path) -> None:
+    """Whatever angles its settings give: those are not of a series."""
     series(tmp_path)
     (tmp_path / "scan_2" / "scan_000007.tif").unlink()
     with pytest.raises(RecordingError, match=r"views_per_turn .*direction.*phase_rad.*frame_period_s.*profile"):
