@@ -65,4 +65,8 @@ class Pace:
         standard deviation of the intervals from their period. NaN before there are any."""
         p50, p99 = np.percentile(self._late_s, (50, 99)) if self._late_s else (np.nan, np.nan)
         jitter = np.sqrt(np.mean(np.square(self._deviations_s))) if self._deviations_s else np.nan
-        return {"lateness_p50_ms": 1e3 * p50, "lateness_p99_ms": 1e3 * p99, "jitter_ms": 1e3 * jitter}
+        return {
+            "lateness_p50_ms": 1e3 * float(p50),
+            "lateness_p99_ms": 1e3 * float(p99),
+            "jitter_ms": 1e3 * float(jitter),
+        }

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -86,6 +89,13 @@ device = "detector"
 command = "Restart"
 
 [[event]]
+at_frame = 35
+do = "command"
+device = "detector"
+command = "Stall"
+argument = 0.2
+
+[[event]]
 at_frame = 40
 do = "seek"
 part = 0.9
@@ -149,11 +159,38 @@ def test_another_recording_and_a_restart_begin_new_series(running, tmp_path):
     assert running.detector.recording == str(tmp_path / "other.nxs")
     wait_until(lambda: running.detector.series not in series, what="the series of the other recording")
     series.add(running.detector.series)
-    last = follow(run, 3)[-1]
-    assert [event["error"] for event in run.events] == [None] * 3
+    last = follow(run, 4)[-1]
+    assert [event["error"] for event in run.events] == [None] * 4
     assert last["frame"] >= 40  # frames go on over series
     assert running.detector.recording_frames == 150
     wait_until(lambda: running.reconstructor.series not in series, what="the series after the restart")
     wait_until(lambda: any(index == 135 for _, index in running.detector.passes.tolist()), what="the jump")
     running.await_picture("reconstructor", beyond=1)
     assert running.reconstructor.frames_lost == 0
+
+
+def demo(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "devices.cli", "demo", "--no-gui", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
+
+
+def test_the_demo_runs_a_script_and_reports_it(tmp_path, recording):
+    (tmp_path / "own.toml").write_text('[[event]]\nat_frame = 1\ndo = "dose"\nfraction = 0.5\n')
+    report = tmp_path / "report.json"
+    options = ["--recording", str(recording), "--script", str(tmp_path / "own.toml"), "--report", str(report)]
+    result = demo(*options, "--frame-period", "12", "--duration", "5")
+    assert result.returncode == 0, result.stdout + result.stderr
+    (event,) = json.loads(report.read_text())["events"]
+    assert event["error"] is None
+    assert event["frame"] >= 1
+    assert "dose fraction 0.5" in result.stdout
+
+
+def test_a_wrong_script_is_refused_before_anything_starts(tmp_path, recording):
+    (tmp_path / "own.toml").write_text('[[event]]\nat_frame = 1\ndo = "dose"\nfraction = 5\n')
+    for name, words in ((str(tmp_path / "own.toml"), "event 1 (dose): fraction: expected"), ("nope", "got 'nope'")):
+        result = demo("--recording", str(recording), "--script", name)
+        assert result.returncode == 1
+        assert words in " ".join(result.stdout.split())
+        assert "Traceback" not in result.stdout + result.stderr
+        assert "TANGO_HOST" not in result.stdout
