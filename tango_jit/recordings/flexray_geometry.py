@@ -122,8 +122,8 @@ def continuous(where: str, options: FlexRayOptions, numbers: NDArray[np.int64]) 
     missing = [f"{name} ({meaning})" for name, meaning in meanings.items() if getattr(options, name) is None]
     if missing:
         raise RecordingError(
-            f"{where}: no single turn (Start angle, Last angle and as many projections in the settings, in one folder), "
-            f"and for a continuous series these are missing: {'; '.join(missing)}. Give them as options, "
+            f"{where}: no single turn (Start angle, Last angle and as many projections in the settings, in one folder)"
+            f", and for a continuous series these are missing: {'; '.join(missing)}. Give them as options, "
             f"or in {COMPANION} under [options]"
         )
     step = 2 * math.pi / (options.views_per_turn or 1.0) * (options.direction or 1)

@@ -91,7 +91,9 @@ class FlexRayWriter(RecordingWriter):
         """All that does not grow."""
         counts = [None if message is None else message.count for message in (self._dark, self._flat)]
         text = flexray_exact.to_toml(Exact(self.header, dtype, counts[0], counts[1], planned))
-        _write_text(os.path.join(folder, COMPANION), f"# Exact values, written by tango-jit; docs: recordings\n{text}")
+        _write_text(
+            os.path.join(folder, COMPANION), f"# Exact values, written by tango-jit: they win over the settings\n{text}"
+        )
         if self.scenario is not None:
             _write_text(os.path.join(folder, SCENARIO), self.scenario)
         for kind, name, message in (("dark", "di", self._dark), ("flat", "io", self._flat)):
