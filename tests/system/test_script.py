@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -125,11 +124,10 @@ def test_things_happen_when_they_are_due(running):
     detector, reconstructor = running.detector, running.reconstructor
     xy, xz = reconstructor.geometry_xy, reconstructor.geometry_xz
     run = ScriptRun(parse(CHANGES, "changes.toml", Path()), running.devices)
-    began = time.time()
     *done, mended = follow(run, 8)
     for event, frame in zip((*done, mended), (20, 20, 30, 0, 42, 120, 140, 200)):  # 1 s is 41.7 frames of 24 ms
         assert event["frame"] >= frame
-        assert 0 <= event["t_s"] <= time.time() - began + 1
+        assert event["t_s"] >= 0
     assert done[3]["turn"] >= 0.4
     np.testing.assert_allclose(reconstructor.geometry_xy, moved(xy, [0, 0, 5]))
     np.testing.assert_allclose(reconstructor.geometry_xz, tilted(xz, "z", 30))
