@@ -20,8 +20,10 @@ from tango_jit.recordings.flexray_folder import MEANS, SCENARIO, TABLE
 from tango_jit.recordings.flexray_geometry import roi_shift
 from tango_jit.recordings.flexray_options import COMPANION
 from tango_jit.recordings.flexray_settings import NATIVE_COLS, NATIVE_MM, NATIVE_ROWS, SCAN
+from tango_jit.recordings.hdf5 import RecordingError
 from tango_jit.recordings.plan import Plan, check_space
 from tango_jit.recordings.recording import RecordingWriter, as_type, printable
+from tango_jit.recordings.stack import locked
 from tango_jit.streams.messages import Dark, Flat, Header, Image
 
 MAX_TILT_RAD = math.radians(10)
@@ -50,11 +52,16 @@ class FlexRayWriter(RecordingWriter):
         self.path = os.path.normpath(self.path)
         self._table: io.TextIOWrapper | None = None
         self._span: tuple[float, float] | None = None
+        self._lock = -1
         if resume:
+            if not os.path.isfile(os.path.join(self.path, COMPANION)):
+                raise RecordingError(f"{self.path}: was not written by tango-jit ({COMPANION} is missing)")
+            self._lock = locked(os.path.join(self.path, COMPANION))
             self._resume()
         elif plan is not None:
             check_space(self.path, (self.frame_bytes + 8192) * (len(plan) + 4))
             self._lay_out(plan)
+            self._lock = locked(os.path.join(self.path, COMPANION))
         else:
             os.mkdir(self.path)
         self._open = True
@@ -75,8 +82,12 @@ class FlexRayWriter(RecordingWriter):
 
     def _resume(self) -> None:
         assert self.plan is not None
-        with FlexRayReader(self.path, include_unwritten=True) as found:
-            self._check_resumed(found)
+        try:
+            with FlexRayReader(self.path, include_unwritten=True) as found:
+                self._check_resumed(found)
+        except BaseException:
+            os.close(self._lock)
+            raise
         for left in glob.glob(os.path.join(glob.escape(self.path), "scan_*.tif.part")):
             os.unlink(left)
         numbers = self.plan.frame_numbers.tolist()
@@ -92,7 +103,7 @@ class FlexRayWriter(RecordingWriter):
         counts = [None if message is None else message.count for message in (self._dark, self._flat)]
         text = flexray_exact.to_toml(Exact(self.header, dtype, counts[0], counts[1], planned))
         _write_text(
-            os.path.join(folder, COMPANION), f"# Exact values, written by tango-jit: they win over the settings\n{text}"
+            os.path.join(folder, COMPANION), f"# Exact values by tango-jit: they win over the settings.\n{text}"
         )
         if self.scenario is not None:
             _write_text(os.path.join(folder, SCENARIO), self.scenario)
@@ -131,6 +142,7 @@ class FlexRayWriter(RecordingWriter):
 
     def _finish(self) -> None:
         if self.plan is not None:
+            os.close(self._lock)
             return
         if self._dtype is None:
             self._start(np.dtype("float32"))

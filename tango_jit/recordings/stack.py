@@ -159,7 +159,7 @@ class HDF5Writer(RecordingWriter):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(part)
             raise
-        self._descriptor = _locked(self.path)
+        self._descriptor = locked(self.path)
 
     def _locate(self, file: h5py.File) -> None:
         """Where in the file, in bytes, the first planned frame and the counter are."""
@@ -175,7 +175,7 @@ class HDF5Writer(RecordingWriter):
             self._check_resumed(found)
         with h5py.File(self.path, "r", locking="best-effort") as file:
             self._locate(file)
-        self._descriptor = _locked(self.path)
+        self._descriptor = locked(self.path)
         self.frames = int.from_bytes(os.pread(self._descriptor, 8, self._counter), "little")
         # The counter follows the frame; where the machine itself went down, the disk may have kept the counter alone.
         while self.frames and not any(os.pread(self._descriptor, self.frame_bytes, self._place(self.frames - 1))):
@@ -209,15 +209,15 @@ class HDF5Writer(RecordingWriter):
         self._file.close()
 
 
-def _locked(path: str) -> int:
-    """A descriptor to write with. Readers and writers in HDF5 keep away from the file while it is open."""
+def locked(path: str) -> int:
+    """A descriptor to write with. While it is open, HDF5 and other writers of ours keep away from the file."""
     descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:  # others than these: a file system without locks
         if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
             os.close(descriptor)
-            problem = "another program holds it open (HDF5 file lock); wait until it has closed it"
+            problem = "another program holds it open (file lock); wait until it has closed it"
             raise RecordingError(f"{path}: {problem}") from error
     return descriptor
 

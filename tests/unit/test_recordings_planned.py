@@ -139,6 +139,9 @@ def test_another_recording_is_not_resumed(tmp_path: Path, format: str) -> None:
         resume_recording(other, header, dark, flat, plan=plan)
     with pytest.raises(FileNotFoundError):
         resume_recording(tmp_path / "absent.h5", header, plan=plan)
+    (tmp_path / "foreign").mkdir()
+    with pytest.raises(RecordingError, match="was not written by tango-jit"):
+        resume_recording(tmp_path / "foreign", header, plan=plan)
 
 
 WRITE = """
@@ -269,6 +272,17 @@ def test_a_frame_of_zeros_at_the_end_is_made_again(tmp_path: Path) -> None:
         stack[2 + 3 :] = 0
     with resume_recording(path, header, dark, flat, plan=plan) as writer:
         assert writer.frames == 3
+
+
+def test_nobody_else_goes_on_with_a_folder_that_is_being_written(tmp_path: Path) -> None:
+    header, dark, flat, images, plan = planned()
+    with create_recording(tmp_path / "scan", header, dark, flat, plan=plan) as writer:
+        writer.append(images[0])
+        with pytest.raises(RecordingError, match="another program holds it open"):
+            resume_recording(tmp_path / "scan", header, dark, flat, plan=plan)
+        with open_recording(tmp_path / "scan") as source:  # what is there can be looked at
+            assert frames_of(source) == images[:1]
+    resume_recording(tmp_path / "scan", header, dark, flat, plan=plan).close()
 
 
 def test_a_file_that_is_being_written_is_locked(tmp_path: Path) -> None:
