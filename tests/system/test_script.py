@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sim.balls import simulate
+from sim.record import record
 from sim.replay import recording_index
+from sim.scenario import load
 from sim.script import parse
 from sim.script_run import ScriptRun, moved, tilted
 from tests.events import wait_until
@@ -150,7 +151,7 @@ def test_things_happen_when_they_are_due(running):
 
 
 def test_another_recording_and_a_restart_begin_new_series(running, tmp_path):
-    simulate(tmp_path / "other.nxs", turns=1, seed=9)
+    record(load("balls").with_(seed=9), tmp_path / "other.nxs", frames=150)
     series = {running.detector.series}
     run = ScriptRun(parse(OTHER, "other.toml", tmp_path), running.devices)
     follow(run, 1)

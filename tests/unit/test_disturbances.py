@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sim.balls import simulate
 from sim.disturbances import Disturbance, Disturber, shifted, thinned
+from sim.record import record
+from sim.scenario import load
 from tango_jit.recon.center import find_center
 from tango_jit.recon.preprocess import Preprocessor
 from tango_jit.recon.window import ProjectionWindow
@@ -104,7 +105,7 @@ def test_dead_pixels_stay_dead_and_spoil_no_others():
 
 def test_a_shift_is_a_moved_axis(tmp_path):
     """The search for the centre finds it where it was moved to."""
-    simulate(tmp_path / "balls.nxs", turns=1, seed=1)
+    record(load("balls").with_(seed=1), tmp_path / "balls.nxs", frames=150)
     with open_recording(tmp_path / "balls.nxs") as source:
         scan, dark, flat = source.header.geometry, source.dark, source.flat
         assert dark is not None

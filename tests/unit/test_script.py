@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sim.balls import simulate
+from sim import scenario
+from sim.record import record
 from sim.script import KINDS, Script, ScriptError, Seek, Write, builtin, load, parse
 from sim.script_run import ScriptRun, moved, tilted, zoomed
 
@@ -24,7 +25,7 @@ def event(lines: str, when: str = "at_s = 1") -> str:
 
 
 def test_every_kind_of_event_is_understood(tmp_path):
-    simulate(tmp_path / "other.nxs", turns=1, seed=1)
+    record(scenario.load("balls"), tmp_path / "other.nxs", frames=2)
     text = "".join(
         [
             'title = "all"\nframe_period_s = 0.5\n',
