@@ -91,9 +91,16 @@ class Plume:
         largest = FILLS * radius
         rate = spec.rate_hz * np.exp(0.3 * random.standard_normal(len(x)))
         # A bubble has to be out of the way before its follower lets go, with room for the changing rate.
-        rate = np.minimum(rate, 0.8 / (spec.growth_s + (2 * largest + GAP_MM) / slowest) / (1 + SWAY))
+        most = 1 / (spec.growth_s + (2 * largest + GAP_MM) / slowest) / (1 + SWAY)
+        rate = np.minimum(rate, 0.8 * most)
         if self._loop_s is not None:
-            rate = np.maximum(2 * np.floor(rate * self._loop_s / 2), 2) / self._loop_s
+            whole = 2 if spec.foam_mm else 1  # in a foam two merge
+            rate = whole * np.maximum(np.floor(rate * self._loop_s / whole), 1) / self._loop_s
+            if (rate > most).any():
+                raise ValueError(
+                    f"loop_s: expected at least {(whole / most).max():.1f} s for bubbles that rise as slowly as "
+                    f"{slowest:g} mm/s, got {self._loop_s:g}"
+                )
         attached = np.minimum(spec.growth_s * rate, 0.9)
         return _Lanes(
             x, y, radius, bottom, 1 / (1 + lean**2), rate, attached, attached + takes * rate,

@@ -28,19 +28,20 @@ class Camera:
         self.open_beam: Image32 = (beam.photons * (1 - beam.fall_off * (x**2 + y**2) / 2)).astype(np.float32)
         random = np.random.Generator(np.random.Philox(key=np.array([scenario.seed, _PIXELS], np.uint64)))
         bad = random.permutation(shape[0] * shape[1])[: camera.dead + camera.hot]
-        self._working = np.ones(shape, np.float32)
-        self._working.flat[bad] = 0
+        working = np.ones(shape, np.float32)
+        working.flat[bad] = 0
         self._offset = np.full(shape, camera.offset, np.float32)
         self._offset.flat[bad[camera.dead :]] += HOT_COUNTS
-        self._pattern = random.standard_normal(shape).astype(np.float32)
-        self._wander = random.standard_normal(shape).astype(np.float32)
+        scale = working * np.float32(camera.counts_per_photon)
+        self._gain = scale * (1 + np.float32(camera.pixel_gain) * random.standard_normal(shape).astype(np.float32))
+        self._wander = scale * random.standard_normal(shape).astype(np.float32)
 
     def gain(self, time_s: float) -> Image32:
         """(rows, cols): counts for the light of a quantum `time_s` after the first frame; 0 in dead and hot pixels."""
-        camera = self._camera
-        uneven = np.float32(camera.pixel_gain) * self._pattern
-        uneven += np.float32(camera.drift * time_s / 60) * self._wander + np.float32(1)
-        return np.float32(camera.counts_per_photon) * uneven * self._working
+        return np.asarray(self._gain + self._drift(time_s) * self._wander, np.float32)
+
+    def _drift(self, time_s: float) -> np.float32:
+        return np.float32(self._camera.drift * time_s / 60)
 
     def frame(self, transmission: Image32, number: int, time_s: float) -> NDArray[np.uint16]:
         """(rows, cols): what is stored; `number` chooses the random numbers, `time_s` says how far the gain drifted."""
@@ -52,8 +53,8 @@ class Camera:
         quanta, stored = np.empty_like(mean), np.empty(mean.shape, np.uint16)
         (counting.count_roughly if rough else counting.count)(workers, mean, number, self._key, quanta)
         counting.read_out(
-            workers, quanta, self.gain(time_s), self._offset, np.float32(self._camera.readout),
-            np.float32(self._camera.spread), number, self._key, rough, stored,
+            workers, quanta, self._gain, self._wander, self._drift(time_s), self._offset,
+            np.float32(self._camera.readout), np.float32(self._camera.spread), number, self._key, rough, stored,
         )  # fmt: skip
         return stored
 

@@ -45,6 +45,21 @@ def normal(pixel, frame, purpose, key):
 
 
 @njit(error_model="numpy", nogil=True, cache=True)
+def _normals(row, cols, frame, purpose, key, out):
+    """Standard normal numbers (cols,) for a row of pixels: four from each counter."""
+    for first in range(0, cols, 4):
+        words = philox(row * cols + first, frame, purpose, 0, key)
+        for half in range(2):
+            w0, w1 = (words[0], words[1]) if half == 0 else (words[2], words[3])
+            length, turn = math.sqrt(-2 * math.log(_unit(w0))), 2 * math.pi * _unit(w1)
+            place = first + 2 * half
+            if place < cols:
+                out[place] = length * math.cos(turn)
+            if place + 1 < cols:
+                out[place + 1] = length * math.sin(turn)
+
+
+@njit(error_model="numpy", nogil=True, cache=True)
 def poisson(mean, pixel, frame, key):
     """A Poisson count: exact below EXACT_BELOW, above it the Cornish-Fisher expansion to first order.
 
@@ -126,12 +141,12 @@ def count_roughly(workers, mean, frame, key, out):
 
 
 @njit(error_model="numpy", nogil=True, cache=True, parallel=True)
-def read_out(workers, light, gain, offset, readout, spread, frame, key, rough, out):
+def read_out(workers, light, gain, wander, drift, offset, readout, spread, frame, key, rough, out):
     """Turn quanta into what a camera stores: `out` (rows, cols) uint16.
 
     `light` (rows, cols): quanta; each gives `spread` of its light to either neighbour along rows, and along columns.
-    `gain` (rows, cols): counts for one quantum's light; `offset` (rows, cols): counts without any. `readout`: standard
-    deviation of the electronic noise, in counts.
+    `gain + drift wander` (rows, cols): counts for one quantum's light; `offset` (rows, cols): counts without any.
+    `readout`: standard deviation of the electronic noise, in counts.
     """
     rows, cols = light.shape
     for worker in prange(workers):
@@ -142,9 +157,8 @@ def read_out(workers, light, gain, offset, readout, spread, frame, key, rough, o
             if rough:
                 _rough_normals(row, cols, frame, READOUT, key, z)
             else:
-                for col in range(cols):
-                    z[col] = normal(row * cols + col, frame, READOUT, key)
-            _quantise(blurred, gain[row], offset[row], readout, z, out[row])
+                _normals(row, cols, frame, READOUT, key, z)
+            _quantise(blurred, gain[row], wander[row], drift, offset[row], readout, z, out[row])
 
 
 @njit(error_model="numpy", fastmath=_FAST, nogil=True, cache=True)
@@ -158,7 +172,7 @@ def _blur_row(below, here, above, spread, tall, out):
 
 
 @njit(error_model="numpy", fastmath=_FAST, nogil=True, cache=True)
-def _quantise(light, gain, offset, readout, z, out):
+def _quantise(light, gain, wander, drift, offset, readout, z, out):
     for col in range(len(out)):
-        value = light[col] * gain[col] + offset[col] + readout * z[col]
+        value = light[col] * (gain[col] + drift * wander[col]) + offset[col] + readout * z[col]
         out[col] = np.uint16(min(max(value + np.float32(0.5), np.float32(0)), np.float32(65535)))

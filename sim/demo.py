@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
-import platformdirs
 import tango
 import typer
 from rich.console import Console
@@ -22,17 +21,17 @@ from rich.progress import Progress
 from rich.table import Table
 
 from devices.deployment import Deployment
-from sim.balls import simulate
+from sim.judgement import Judged, judge
+from sim.prepared import prepared
 from sim.report import Recorder, write_report
+from sim.scenario import Scenario
 from sim.script import Script, load
 from sim.script_run import ScriptRun
-from tango_jit import __version__
 from tango_jit.recordings import open_recording
 from tango_jit.services.denoiser_signals import BEST_ACCURACY
+from tango_jit.services.slices import DEFAULTS
 
 console = Console()
-DEMO_TURNS = 8
-DEMO_SEED = 1
 
 ROWS = (
     ("frames sent", "detector", "frames_sent", "{:d}"),
@@ -51,8 +50,11 @@ ROWS = (
 
 
 def demo(
+    experiment: Annotated[
+        str, typer.Option(help=f"What is simulated: {', '.join(Scenario.BUILT_IN)}, or a scenario file (TOML).")
+    ] = Scenario.BUILT_IN[0],
     recording: Annotated[
-        Path | None, typer.Option(help="NXtomo or Data Exchange file; without it a small simulated scan.")
+        Path | None, typer.Option(help="Replay this instead: an NXtomo or Data Exchange file, or a FleX-ray folder.")
     ] = None,
     duration: Annotated[
         float | None, typer.Option(min=1.0, help="Seconds of replay; without it until the end or Ctrl-C.")
@@ -61,7 +63,7 @@ def demo(
         float, typer.Option(min=0.0, help="Milliseconds from frame to frame; 0: as fast as possible.")
     ] = 24.0,
     loop: Annotated[
-        bool, typer.Option(help="Begin again after the last frame (always so for the simulated scan).")
+        bool, typer.Option(help="Begin again after the last frame (always so for a simulated experiment).")
     ] = False,
     report: Annotated[
         Path | None, typer.Option(help="Write figures and pictures of the run: JSON, PNGs beside it.")
@@ -70,18 +72,21 @@ def demo(
         str | None,
         typer.Option(help="What happens during the replay: a TOML file, or the name of one that comes along (paper)."),
     ] = None,
+    slice_pixels: Annotated[
+        int, typer.Option(min=8, max=4096, help="Rows and columns of the slices at most; the detector may have more.")
+    ] = 384,
     gui: Annotated[
         bool,
         typer.Option("--gui/--no-gui", help="Open the operator window where there is a display and one is installed."),
     ] = True,
 ) -> None:
     """Replay an experiment and watch a denoiser learn on it."""
-    if recording is not None and not recording.is_file():
-        raise ValueError(f"--recording: expected a file, got {recording}")
+    if recording is not None and not recording.exists():
+        raise ValueError(f"--recording: expected a file or folder, got {recording}")
     if report is not None:
         check_report(report)
     happenings = load(script) if script is not None else None
-    path = recording.resolve() if recording else simulated_scan()
+    path = recording.resolve() if recording else prepared(experiment, console)
     open_recording(path).close()  # refuse what cannot be replayed before anything is started
     folder = Path(tempfile.mkdtemp(prefix="tango-jit-demo-"))
     deployment = Deployment(folder)
@@ -94,16 +99,29 @@ def demo(
             if gui:
                 console.print("[dim]No operator window is installed: read the devices with any Tango client.[/]")
             settings = {"recording": str(path), "frame_period_s": frame_period / 1e3, "loop": loop or recording is None}
-            recorder = replay(deployment, host, settings, duration, ended, happenings)
+            recorder = replay(deployment, host, settings, duration, ended, happenings, slice_pixels)
             console.print()
-            if report:
-                write_report(report, recorder, settings | {"duration_s": duration, "script": script})
-                console.print(f"report: {report}")
         finally:
             with console.status("ending the servers ..."):
                 deployment.down()
             shutil.rmtree(folder, ignore_errors=True)
     console.print("everything is stopped")
+    if report:
+        chosen = settings | {"duration_s": duration, "script": script, "slice_pixels": slice_pixels}
+        write_report(report, recorder, chosen, with_truth(recorder))
+        console.print(f"report: {report}")
+
+
+def with_truth(recorder: Recorder) -> Judged:
+    """What the ground truth of simulated recordings says of the run; Ctrl-C leaves the rest of it out."""
+    with ended_by_signals() as ended, Progress(console=console, transient=True) as progress:
+        task = progress.add_task("comparing with the ground truth", total=len(recorder.checkpoints))
+        return judge(
+            recorder.checkpoints,
+            filter=recorder.filter,
+            progress=lambda done, total: progress.update(task, completed=done),
+            stopped=ended.is_set,
+        )
 
 
 def check_report(path: Path) -> None:
@@ -122,6 +140,7 @@ def replay(
     duration: float | None,
     ended: threading.Event,
     script: Script | None = None,
+    slice_pixels: int = 4096,
 ) -> Recorder:
     """Start the detector and show the table until the time is over, the recording ends, or `ended` is set. What
     `script` says is done meanwhile, and stands in the recorder's `events`."""
@@ -135,11 +154,13 @@ def replay(
         if run is not None:
             run.step()  # counts from here
         detector.Start()
-        started = time.monotonic()
+        started, fitted = time.monotonic(), False
         with Live(console=console, refresh_per_second=4) as live:
             while not ended.wait(0.5):
                 for line in run.step() if run is not None else ():
                     live.console.print(line)
+                if not fitted:
+                    fitted = fit_slices(proxies["reconstructor"], slice_pixels)
                 live.update(table(recorder.sample(), time.monotonic() - started))
                 over = duration is not None and time.monotonic() - started >= duration
                 if over or recorder.finished():
@@ -150,6 +171,17 @@ def replay(
     finally:
         recorder.close()
     return recorder
+
+
+def fit_slices(reconstructor: Any, pixels: int) -> bool:
+    """Give default slices that are larger `pixels` a side; False: there is no scan yet."""
+    try:
+        for name in DEFAULTS:
+            if max(reconstructor.read_attribute(f"shape_{name}").value) > pixels:
+                reconstructor.write_attribute(f"shape_{name}", [pixels, pixels])
+    except (tango.DevFailed, TypeError):  # no such slice, or no shape before the scan is known
+        return False
+    return True
 
 
 def table(values: dict[str, dict[str, Any]], elapsed_s: float) -> Table:
@@ -169,23 +201,6 @@ def table(values: dict[str, dict[str, Any]], elapsed_s: float) -> Table:
             colour = {"ALARM": "yellow", "FAULT": "red", "RUNNING": "green"}.get(str(attributes["State"]), "white")
             view.add_row(member, f"[{colour}]{attributes['State']}[/] {attributes['Status']}")
     return view
-
-
-def simulated_scan() -> Path:
-    """The small scan of the demo, made once and kept in the user's cache."""
-    cache = platformdirs.user_cache_path("tango-jit", ensure_exists=True)
-    path = cache / f"balls-{__version__}-{DEMO_TURNS}-{DEMO_SEED}.nxs"
-    if not path.exists():
-        with tempfile.TemporaryDirectory(dir=cache) as folder, Progress(console=console) as progress:
-            task = progress.add_task("simulating a scan of moving balls", total=None)
-
-            def show(done: int, total: int) -> None:
-                progress.update(task, completed=done, total=total)
-
-            part = Path(folder) / path.name
-            simulate(part, turns=DEMO_TURNS, seed=DEMO_SEED, progress=show)
-            part.replace(path)  # in one step: two demos at once do no harm
-    return path
 
 
 @contextmanager

@@ -88,7 +88,8 @@ class Projector:
         """(energies, rows, cols) of the solids that stand on the axis."""
         standing = [solid for solid in objects.solids if solid.on_axis]
         key = b"".join(solid.key for solid in standing)
-        if key not in self._base:
+        found = self._base.get(key)
+        if found is None:
             energies, shape = objects.energies, self._length.shape
             start, step = (x[None] for x in self._rays(0.0))
             balls = self._balls([Ellipsoids.none(energies)], start, step)
@@ -98,7 +99,8 @@ class Projector:
                 numba.get_num_threads(), self._cone, start, step, none, balls, solids, self._length, np.empty(0), out
             )
             self._base = {key: out}
-        return self._base[key]
+            return out
+        return found
 
     def _turning(self, objects: Objects) -> list[Solid]:
         return [solid for solid in objects.solids if not solid.on_axis]
@@ -118,23 +120,21 @@ class Projector:
         return box, centers, forms, quadrics, excess
 
     def _box(self, solid: Solid, start: Array, step: Array) -> list[int]:
-        """First and last column, first and last row that may see the solid: the silhouette of the ball around it."""
+        """First and last column, first and last row that may see the solid: what the ellipsoids around it cover."""
         rows, cols = self._length.shape
-        disc, lead, seen = np.zeros((1, 6)), np.zeros((1, 6)), np.zeros((1, 2))
-        ball = Ellipsoids.balls(solid.middle_mm, [solid.reach_mm], [0.0])
-        across = step[[0, 2, 1]]  # columns and rows exchanged
-        limits = []
-        for steps in (across, step):
-            rays.silhouettes(
-                self._cone, start, np.ascontiguousarray(steps), ball.centers_mm, ball.forms, disc, lead, seen
-            )
-            limits.append(seen[0].tolist())
-        if disc[0, 3] >= 0:  # the ball goes around the source, or nearly: no silhouette
-            return [0, cols - 1, 0, rows - 1]
-        (left, right), (bottom, top) = limits
-        inside = [np.clip(x, -1, most) for x, most in ((left, cols), (right, cols), (bottom, rows), (top, rows))]
-        left, right, bottom, top = (float(x) for x in inside)
-        return [max(int(left), 0), min(int(right) + 1, cols - 1), max(int(bottom), 0), min(int(top) + 1, rows - 1)]
+        whole = [q for q, form in enumerate(solid.forms) if np.linalg.det(form) * solid.reach_mm**6 > 1e-9]
+        around = Ellipsoids(
+            np.concatenate([solid.middle_mm[None], solid.centers_mm[whole]]),
+            np.concatenate([np.eye(3)[None] / solid.reach_mm**2, solid.forms[whole]]),
+            np.zeros((len(whole) + 1, 1)),
+        )
+        limits: list[int] = []
+        for steps, most in ((step[[0, 2, 1]], cols), (step, rows)):  # columns and rows exchanged, then as they are
+            disc, _, seen, _ = self._balls([around], start[None], np.ascontiguousarray(steps)[None])
+            ends = seen[0][disc[0, :, 3] < 0]  # no silhouette: the ellipsoid goes around the source
+            first, last = ends[:, 0].max(initial=0.0), ends[:, 1].min(initial=most - 1.0)
+            limits += [max(int(first), 0), min(int(np.ceil(last)), most - 1)]
+        return limits
 
 
 def paint(objects: Objects, place: SliceGeometry, weights: Sequence[float] = (1.0,)) -> Array:

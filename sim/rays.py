@@ -25,28 +25,36 @@ def silhouettes(cone, start, step, centers, forms, disc, lead, rows):
     (n, 6), the coefficients of 1, column, row, column^2, column row, row^2 in B^2 - A C and in A, and `rows` (n, 2):
     the first and the last row (as real numbers) where the ellipsoid is seen; first > last: nowhere.
     """
+    moved, turned, other = step.copy(), np.empty((4, 3)), start.copy()
     for n in range(len(centers)):
-        q = forms[n]
-        moved = np.empty((3, 3))
+        if cone:
+            other[:] = start - centers[n]  # P - c; d is linear in the pixel
+        else:
+            moved[0] = step[0] - centers[n]  # P - c is linear in the pixel; other = d
+        for i in range(3):
+            for x in range(3):
+                turned[i, x] = _dot(forms[n, x], moved[i])
         for x in range(3):
-            moved[0, x] = step[0, x] if cone else step[0, x] - centers[n, x]
-            moved[1, x] = step[1, x]
-            moved[2, x] = step[2, x]
-        other = start - centers[n] if cone else start
-        turned = q @ other
-        inner = other @ turned
-        gram = moved @ q @ moved.T
-        b = moved @ turned
-        if cone:  # d is linear in the pixel, P - c = other
-            factor = inner - 1
-            full, first = np.outer(b, b) - factor * gram, gram
-        else:  # P - c is linear in the pixel, d = other
-            gram[0, 0] -= 1
-            full, first = np.outer(b, b) - inner * gram, np.zeros((3, 3))
-            first[0, 0] = inner
-        _coefficients(full, disc[n])
-        _coefficients(first, lead[n])
+            turned[3, x] = _dot(forms[n, x], other)
+        inner = _dot(other, turned[3])
+        factor = inner - 1 if cone else inner
+        k = 0
+        for i in range(3):
+            for j in range(i, 3):
+                twice = 1 if i == j else 2
+                gram = _dot(moved[i], turned[j])
+                lead[n, k] = twice * gram if cone else 0.0
+                disc[n, k] = twice * (_dot(moved[i], turned[3]) * _dot(moved[j], turned[3]) - factor * gram)
+                k += 1
+        if not cone:
+            disc[n, 0] += inner
+            lead[n, 0] = inner
         rows[n, 0], rows[n, 1] = _rows(disc[n])
+
+
+@njit(error_model="numpy", nogil=True, cache=True, inline="always")
+def _dot(a, b):
+    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
 
 
 @njit(error_model="numpy", nogil=True, cache=True)
@@ -55,12 +63,18 @@ def sections(pose, centers, forms, disc, rows):
 
     `pose` (3, 3) has as rows the centre of pixel (0, 0), the step to the next column and that to the next row.
     """
+    moved = pose.copy()
     for n in range(len(centers)):
-        moved = pose.copy()
-        moved[0] -= centers[n]
-        gram = -(moved @ forms[n] @ moved.T)
-        gram[0, 0] += 1
-        _coefficients(gram, disc[n])
+        moved[0] = pose[0] - centers[n]
+        k = 0
+        for i in range(3):
+            for j in range(i, 3):
+                gram = 0.0
+                for x in range(3):
+                    gram += moved[i, x] * _dot(forms[n, x], moved[j])
+                disc[n, k] = -gram if i == j else -2 * gram
+                k += 1
+        disc[n, 0] += 1
         rows[n, 0], rows[n, 1] = _rows(disc[n])
 
 
@@ -74,12 +88,6 @@ def _rows(k):
     if c2 >= 0 or under <= 0:
         return 0.0, -1.0
     return (-c1 + np.sqrt(under)) / (2 * c2), (-c1 - np.sqrt(under)) / (2 * c2)
-
-
-@njit(error_model="numpy", nogil=True, cache=True)
-def _coefficients(matrix, out):
-    out[0], out[1], out[2] = matrix[0, 0], 2 * matrix[0, 1], 2 * matrix[0, 2]
-    out[3], out[4], out[5] = matrix[1, 1], 2 * matrix[1, 2], matrix[2, 2]
 
 
 @njit(error_model="numpy", nogil=True, cache=True, inline="always")
@@ -136,13 +144,14 @@ def _inside(position, direction, centers, forms, count):
     """Length in units of |direction| over which a ray is inside all `count` quadrics."""
     enter, leave = -np.inf, np.inf
     for q in range(count):
+        w0, w1, w2 = position[0] - centers[q, 0], position[1] - centers[q, 1], position[2] - centers[q, 2]
         a, b, c = 0.0, 0.0, -1.0
         for x in range(3):
-            for y in range(3):
-                f = forms[q, x, y]
-                a += direction[x] * f * direction[y]
-                b += direction[x] * f * (position[y] - centers[q, y])
-                c += (position[x] - centers[q, x]) * f * (position[y] - centers[q, y])
+            f = forms[q, x]
+            turned = f[0] * w0 + f[1] * w1 + f[2] * w2
+            a += direction[x] * _dot(f, direction)
+            b += direction[x] * turned
+            c += (w0, w1, w2)[x] * turned
         if a < 1e-18 * (1 + abs(c)):  # along the planes of a slab, or along the axis of a cylinder
             if c > 0:
                 return 0.0

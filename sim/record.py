@@ -31,11 +31,11 @@ def record(
 ) -> None:
     """Write `frames` frames of a simulated experiment to a new recording.
 
-    `format`: nxtomo, dxchange or flexray; None: told by the ending of `path`. It is written beside its place (`part_of`)
-    and appears there when it is complete. What an interrupted call with the same scenario left is gone on with; frames
-    are the same to the bit as without the interruption. `progress(done, total)` is called after each frame. Raises
-    FileExistsError where there is a recording already, OSError where the disk is too small, RecordingError where what
-    was left belongs to another scenario.
+    `format`: nxtomo, dxchange or flexray; None: told by the ending of `path`. It is written beside its place, at
+    `part_of(path)`, and appears there when it is complete. What an interrupted call with the same scenario left is gone
+    on with; frames are the same to the bit as without the interruption. `progress(done, total)` is called after each
+    frame. Raises FileExistsError where there is a recording already, OSError where the disk is too small,
+    RecordingError where what was left belongs to another scenario.
     """
     if not 1 <= frames <= MOST_FRAMES:
         raise ValueError(f"frames: expected 1 to {MOST_FRAMES}, got {frames}")
@@ -44,10 +44,10 @@ def record(
         raise FileExistsError(f"{target}: expected a new recording, but there is one of that name")
     experiment = Experiment(scenario)
     with _writer(experiment, target, frames, format) as writer:
-        for number in range(writer.frames, frames):
-            writer.append(experiment.frame(number))
+        for image in experiment.frames(range(writer.frames, frames)):
+            writer.append(image)
             if progress is not None:
-                progress(number + 1, frames)
+                progress(image.frame + 1, frames)
     os.replace(writer.path, target)
 
 

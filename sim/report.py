@@ -15,6 +15,7 @@ import tango
 from PIL import Image as Picture
 
 from devices.server import upstream_endpoint
+from sim.judgement import Checkpoint, Judged
 from tango_jit.streams import Denoised, Mailbox, Subscriber
 
 WATCHED = {
@@ -34,6 +35,9 @@ WATCHED = {
 }
 
 
+CHECKPOINTS = 6  # comparing one with the truth takes seconds
+
+
 class Recorder:
     """Follows a run: samples the devices, listens to the denoised slices, keeps curves and the last pictures."""
 
@@ -48,6 +52,9 @@ class Recorder:
         self.latency_ms: list[float] = []
         self.events: list[dict[str, Any]] = []
         self.last: dict[str, Denoised] = {}
+        self.checkpoints: list[Checkpoint] = []
+        self.filter = "ram-lak"
+        self._every_s, self._next_s = 5.0, 0.0
         self.values: dict[str, dict[str, Any]] = {}
 
     def sample(self) -> dict[str, dict[str, Any]]:
@@ -62,6 +69,8 @@ class Recorder:
             except tango.DevFailed:
                 self.values[member] = dict.fromkeys(names) | {"State": "UNREACHABLE", "Status": "does not answer"}
         now = time.time() - self._started
+        if self.last and now >= self._next_s:
+            self._keep(now)
         for curve, member, name in (
             (self.accuracy, "denoiser", "accuracy"),
             (self.patch_accuracy, "trainer", "patch_accuracy"),
@@ -87,6 +96,28 @@ class Recorder:
             time.sleep(0.2)
         time.sleep(0.5)  # the slices of the last update on their way through the denoiser
         self.sample()
+        if self.last:
+            self._keep(time.time() - self._started)
+
+    def _keep(self, now_s: float) -> None:
+        """Remember the picture of this moment, to be compared with the truth; of a long run a few, evenly spread."""
+        detector = self._proxies["detector"]
+        try:
+            passes, recording = detector.passes, detector.recording
+            self.filter = self._proxies["reconstructor"].filter.name.lower().replace("_", "-")
+        except tango.DevFailed:  # the detector restarts: then a later picture
+            return
+        self._next_s = now_s + self._every_s
+        if self.checkpoints and self.checkpoints[-1].picture is self.shown():
+            return
+        self.checkpoints.append(Checkpoint(round(now_s, 2), self.shown(), np.asarray(passes), recording))
+        if len(self.checkpoints) > CHECKPOINTS:
+            del self.checkpoints[1::2]
+            self._every_s *= 2
+
+    def shown(self) -> Denoised:
+        """The slice whose pictures are kept: xy if there is one. There must have been a slice."""
+        return self.last.get("xy") or next(iter(self.last.values()))
 
     def trend(self) -> str:
         """An arrow for the last ten values: accuracy falls while the network learns."""
@@ -133,8 +164,8 @@ def machine() -> dict[str, Any]:
     }
 
 
-def write_report(path: Path, recorder: Recorder, settings: dict[str, Any]) -> None:
-    """Write the JSON of a run, and three PNGs of the last slice beside it."""
+def write_report(path: Path, recorder: Recorder, settings: dict[str, Any], judged: Judged | None = None) -> None:
+    """Write the JSON of a run, and PNGs of the last slice beside it; `judged`: with what a ground truth says of it."""
     detector, reconstructor = recorder.values["detector"], recorder.values["reconstructor"]
     latency = recorder.latency_ms
     percentiles = {f"p{p}": round(float(np.percentile(latency, p)), 1) if latency else None for p in (50, 95, 99)}
@@ -158,7 +189,8 @@ def write_report(path: Path, recorder: Recorder, settings: dict[str, Any]) -> No
         "accuracy": recorder.accuracy,
         "patch_accuracy": recorder.patch_accuracy,
         "events": recorder.events,
-        "images": write_pictures(path, recorder),
+        "truth": [] if judged is None else judged.curve,
+        "images": write_pictures(path, recorder, judged),
     }
     path.write_text(json.dumps(content, indent=1, default=_plain) + "\n")
 
@@ -167,19 +199,21 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else str(value)
 
 
-def write_pictures(path: Path, recorder: Recorder) -> dict[str, str]:
-    """PNGs of the last slice (xy if there is one): raw and denoised on one grey scale, and their difference."""
+def write_pictures(path: Path, recorder: Recorder, judged: Judged | None) -> dict[str, str]:
+    """PNGs of the last slice (`Recorder.shown`): raw, denoised and the truth on one grey scale, and the difference."""
     if not recorder.last:
         return {}
-    message = recorder.last.get("xy") or next(iter(recorder.last.values()))
+    message = recorder.shown()
     middle = message.data.shape[1] // 2
     denoised, raw = message.data[0, middle], message.data[1, middle]
-    low, high = np.percentile(raw, (0.5, 99.5))
+    references = {} if judged is None or judged.last is None else judged.last._asdict()
+    low, high = np.percentile(references.get("object", raw), (0.5, 99.5))
     spread = float(np.percentile(np.abs(raw - denoised), 99.5)) or 1.0
     pictures = {
         "raw": (raw, low, high),
         "denoised": (denoised, low, high),
         "difference": (raw - denoised, -spread, spread),
+        **{name: (reference, low, high) for name, reference in references.items()},
     }
     written = {}
     for name, (image, bottom, top) in pictures.items():

@@ -14,7 +14,8 @@ import tango
 
 from devices.deployment import Deployment
 from devices.registration import SERVERS
-from sim.balls import simulate
+from sim.record import record
+from sim.scenario import load
 from tests.events import wait_until
 
 
@@ -87,7 +88,7 @@ class System:
 def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two turns of the simulated scan."""
     path = tmp_path_factory.mktemp("recording") / "balls.nxs"
-    simulate(path, turns=2, seed=3)
+    record(load("balls").with_(seed=3), path, frames=300)
     return path
 
 

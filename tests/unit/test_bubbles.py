@@ -41,7 +41,7 @@ def closest(group: Ellipsoids) -> float:
 
 
 @pytest.mark.parametrize("spec", [SPEC, SLOW, msgspec.structs.replace(SPEC, narrow=1.0, rate_hz=20.0)])
-@pytest.mark.parametrize("loop_s", [None, 10.8])
+@pytest.mark.parametrize("loop_s", [None, 14.4])
 def test_bubbles_never_touch_and_stay_in_their_liquid(spec: Bubbles, loop_s: float | None) -> None:
     plume = Plume(spec, [-0.02], 3, 0, loop_s=loop_s)
     for time in np.random.default_rng(1).uniform(0, 300, 60).tolist():
@@ -96,6 +96,11 @@ def test_a_loop_closes() -> None:
         order = [np.lexsort(group.centers_mm.round(6).T) for group in (one, two)]
         np.testing.assert_allclose(one.centers_mm[order[0]], two.centers_mm[order[1]], atol=1e-6)
         np.testing.assert_allclose(one.forms[order[0]], two.forms[order[1]], rtol=1e-6)
+
+
+def test_a_loop_may_be_too_short() -> None:
+    with pytest.raises(ValueError, match=r"loop_s: expected at least \d+\.\d s"):
+        Plume(SLOW, [-0.02], 3, 0, loop_s=3.6)
 
 
 def test_any_moment_by_itself_and_the_same_from_the_same_seed() -> None:

@@ -74,7 +74,9 @@ def test_numbers_depend_on_pixel_frame_and_seed_alone(rough: bool) -> None:
 def read_out(light: NDArray[np.float32], *, spread: float, readout: float, rough: bool = False) -> NDArray[np.uint16]:
     out = np.empty(SHAPE, np.uint16)
     gain, offset = np.full(SHAPE, 8.0, np.float32), np.full(SHAPE, 100.0, np.float32)
-    counting.read_out(2, light, gain, offset, np.float32(readout), np.float32(spread), 0, KEY, rough, out)
+    still, drift = np.zeros(SHAPE, np.float32), np.float32(0)
+    noise = np.float32(readout), np.float32(spread)
+    counting.read_out(2, light, gain, still, drift, offset, *noise, 0, KEY, rough, out)
     return out
 
 

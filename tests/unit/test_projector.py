@@ -69,12 +69,12 @@ def ray(geometry: ScanGeometry, angle: float, row: int, col: int) -> tuple[Array
 
 @pytest.mark.parametrize("geometry", GEOMETRIES)
 def test_line_integrals_agree_with_quadrature(geometry: ScanGeometry) -> None:
-    """Ray by ray, in steps of 1 µm: an independent way."""
+    """Ray by ray, in steps of 2 µm: an independent way."""
     objects, angle, random = mixture(), 2.1, np.random.default_rng(5)
     integral = Projector(geometry).integrals(objects, angle)[0]
-    steps = np.linspace(-60, 60, 120001)
+    steps = np.linspace(-60, 60, 60001)
     steps = (steps[1:] + steps[:-1]) / 2
-    for row, col in random.choice(np.argwhere(integral > 0.05), 60, replace=False):
+    for row, col in random.choice(np.argwhere(integral > 0.05), 25, replace=False):
         nearest, along = ray(geometry, angle, row, col)
         quadrature = inside(objects, nearest + steps[:, None] * along).sum() * (steps[1] - steps[0])
         assert integral[row, col] == pytest.approx(quadrature, abs=1e-4)

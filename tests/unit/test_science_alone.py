@@ -7,23 +7,26 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = """
 import sys
-for name in ("tango", "zmq", "p4p"):
+for name in ("tango", "zmq", "p4p", "msgspec", "tifffile"):
     sys.modules[name] = None  # importing it now raises ImportError
 sys.path.insert(0, sys.argv[1])
 import numpy as np
-from sim.balls import SCENE, Projector, scanner
-from tango_jit.geometry import default_slices
+from sim.projector import Projector
+from sim.solids import Ellipsoids, Objects, cylinder
+from tango_jit.geometry import ScanGeometry, default_slices
 from tango_jit.learn import Denoiser, PatchSampler, Trainer
 from tango_jit.recon.pipeline import Options, Pipeline
 from tango_jit.recordings import open_recording
 from tango_jit.streams import Header, Image
 
-scan = scanner()
+scan = ScanGeometry.cone(rows=256, cols=256, pixel_mm=0.5, source_axis_mm=250.0, source_detector_mm=500.0)
+water = cylinder((0, 0, 0), (0, 0, 1), 25.0, 48.0, [0.02])
+scene = Objects(Ellipsoids.balls([(0, 0, 0), (13, 0, 1)], [4.0, 5.0], [0.02]), (water,))
 pipeline = Pipeline(Header("balls", "raw", scan, True), None, None, Options(), "cpu")
-project, random = Projector(SCENE, scan), np.random.default_rng(0)
+project, random = Projector(scan), np.random.default_rng(0)
 for k in range(60):
     angle = 2 * np.pi * k / 60
-    line = project(angle, 0.0) + random.normal(0, 0.05, (scan.rows, scan.cols))
+    line = project.integrals(scene, angle)[0] + random.normal(0, 0.05, (scan.rows, scan.cols))
     image = Image("balls", k, angle, 0.0, line.astype(np.float32), None)
     pipeline.add(image, pipeline.filter(image))
 window, slices = pipeline.window(), default_slices(scan, (64, 64))

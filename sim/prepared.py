@@ -1,0 +1,64 @@
+"""The recordings that the demo replays: made once, and kept in the user's cache folder."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import platformdirs
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from sim.record import record
+from sim.scenario import Scenario, load
+from tango_jit import __version__
+
+TURNS = 6
+
+
+def looped(scenario: Scenario) -> Scenario:
+    """A short version that can be replayed in a loop without a jump, with approximate noise to be ready soon."""
+    if scenario.loop_s is not None:
+        return scenario
+    turn_s = scenario.scanner.views_a_turn * scenario.scanner.frame_period_s
+    return scenario.with_(loop_s=TURNS * turn_s, fast=True)
+
+
+def frames_of(scenario: Scenario) -> int:
+    """How many frames a loop has."""
+    assert scenario.loop_s is not None
+    return round(scenario.loop_s / scenario.scanner.frame_period_s)
+
+
+def prepared(experiment: str, console: Console, *, folder: Path | None = None) -> Path:
+    """The looped recording of a built-in experiment or a scenario file; made now if there is none yet.
+
+    `folder`: where it is kept; None: the user's cache. Older versions of the same experiment are removed. Two calls
+    at once do no harm. Raises ScenarioError, FileNotFoundError, OSError.
+    """
+    scenario = looped(load(experiment))
+    cache = folder or platformdirs.user_cache_path("tango-jit", ensure_exists=True)
+    digest = hashlib.sha256(f"{__version__}\n{scenario.to_toml()}".encode()).hexdigest()[:12]
+    path = cache / f"{scenario.name}-{digest}.nxs"
+    if not path.exists():
+        for old in cache.glob(f"{scenario.name}-{'?' * 12}*.nxs"):
+            old.unlink(missing_ok=True)
+        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+        with Progress(*columns, console=console) as progress:
+            task = progress.add_task(f"simulating {scenario.title}, once", total=frames_of(scenario))
+            part = path.with_name(f"{path.stem}-{unique()}.nxs")
+            record(
+                scenario,
+                part,
+                frames=frames_of(scenario),
+                progress=lambda done, total: progress.update(task, completed=done),
+            )
+            part.replace(path)
+    return path
+
+
+def unique() -> str:
+    """What no other process calls its file."""
+    import uuid
+
+    return uuid.uuid4().hex[:8]

@@ -1,0 +1,110 @@
+"""What a slice should have shown: the ground truth of a simulated recording, and how near a picture comes to it.
+
+A moving object has two references. The noise-free reconstruction of the same frames is what denoising can reach; the
+object itself, averaged over the time of these frames, is what a perfect reconstruction would show.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from skimage.metrics import structural_similarity
+
+from sim.experiment import Experiment
+from sim.scenario import ScenarioError, parse
+from tango_jit.geometry import ScanGeometry, SliceGeometry
+from tango_jit.recon.pipeline import Options, Pipeline, full_slice
+from tango_jit.recordings import open_recording
+from tango_jit.streams.messages import Header, Image
+
+Picture = NDArray[np.float32]
+
+
+class References(NamedTuple):
+    """(rows, cols) in 1/mm each."""
+
+    noise_free: Picture
+    object: Picture
+
+
+class Truth:
+    """The ground truth of a recording that carries its scenario."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        """Raises ScenarioError for a recording that was not simulated; what `open_recording` raises."""
+        with open_recording(path) as recording:
+            if recording.scenario is None:
+                raise ScenarioError(f"{os.fspath(path)}: expected a simulated recording, this one carries no scenario")
+            self._numbers = [int(number) for number in recording.frame_numbers]
+            self.experiment = Experiment(parse(recording.scenario, os.fspath(path)))
+
+    def references(
+        self, indices: Sequence[int], places: Sequence[SliceGeometry], *, filter: str = "ram-lak"
+    ) -> list[References]:
+        """Both references of slices that were reconstructed from the frames at `indices` of the recording.
+
+        Raises ValueError where the frames do not fill a window.
+        """
+        numbers = [self._numbers[index] for index in indices]
+        pipeline = Pipeline(
+            Header("truth", "raw", self.experiment.geometry, True), None, None, Options(filter=filter), "cpu"
+        )
+        angle, before = 0.0, numbers[0]
+        for count, image in enumerate(self.experiment.noise_free_frames(numbers)):
+            # In a loop the last frame is followed by the first: the angle goes on all the same.
+            step = self.experiment.angle_rad(1) - self.experiment.angle_rad(0)
+            angle = image.angle_rad if count == 0 else angle + step * max(image.frame - before, 1)
+            before = image.frame
+            placed = Image("truth", count, angle, 0.0, image.data, None)
+            pipeline.add(placed, pipeline.filter(placed))
+        window = pipeline.window()
+        if window is None:
+            raise ValueError(f"truth: expected frames of a whole turn, got {len(numbers)}")
+        return [
+            References(
+                full_slice(pipeline.reconstruct(window, place)),
+                self.experiment.mean_truth(place, numbers).astype(np.float32),
+            )
+            for place in places
+        ]
+
+
+def in_view(scan: ScanGeometry, place: SliceGeometry) -> NDArray[np.bool_]:
+    """(rows, cols): pixels of a slice that every view sees."""
+    points = place.points()
+    radius = np.hypot(points[..., 0], points[..., 1])
+    if scan.rows == 1:
+        return radius < scan.radius_mm
+    matrix = scan.matrices(0.0)[0]
+    slope = float(np.linalg.norm(matrix[1, :3] - matrix[1, 3] * matrix[2, :3]))  # rows per mm at the axis
+    low, high = (matrix[1, 3] + 0.5) / slope, (scan.rows - 0.5 - matrix[1, 3]) / slope
+    shrink = np.ones_like(radius)
+    if scan.beam == "cone":
+        shrink = np.maximum(1 - radius / np.hypot(*scan.source_mm[:2]), 0)
+    return (radius < scan.radius_mm) & (points[..., 2] > -low * shrink) & (points[..., 2] < high * shrink)
+
+
+def scores(picture: Picture, reference: Picture, inside: NDArray[np.bool_]) -> dict[str, float | None]:
+    """PSNR in dB (the reference's range as peak) and mean SSIM over the pixels `inside`; None: too few to compare."""
+    if inside.sum() < 100 or min(picture.shape) < 7:
+        return {"psnr_db": None, "ssim": None}
+    low, high = float(reference[inside].min()), float(reference[inside].max())
+    error = float(np.mean((picture[inside].astype(np.float64) - reference[inside]) ** 2))
+    similar = np.asarray(structural_similarity(picture, reference, data_range=high - low, full=True)[1])
+    psnr = 10 * np.log10((high - low) ** 2 / error) if error > 0 else None
+    return {"psnr_db": None if psnr is None else round(float(psnr), 2), "ssim": round(float(similar[inside].mean()), 4)}
+
+
+def compared(raw: Picture, denoised: Picture, references: References, inside: NDArray[np.bool_]) -> dict[str, Any]:
+    """{reference: {raw | denoised: {psnr_db, ssim}}}."""
+    return {
+        name: {
+            "raw": scores(raw, reference, inside),
+            "denoised": scores(denoised, reference, inside),
+        }
+        for name, reference in references._asdict().items()
+    }

@@ -1,0 +1,61 @@
+"""Recordings that the demo makes once and keeps."""
+
+import os
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from sim import prepared as module
+from sim.prepared import frames_of, looped, prepared
+from sim.sample import Sample
+from sim.scenario import ScenarioError, load, parse
+from tango_jit.recordings import open_recording
+
+
+@pytest.fixture
+def scenario_file(tmp_path: Path) -> Path:
+    scenario = load("balls")
+    path = tmp_path / "tiny.toml"
+    path.write_text(scenario.with_(scanner=scenario.scanner.binned(16), name="tiny", loop_s=3.6).to_toml())
+    return path
+
+
+def test_a_recording_is_made_once(scenario_file: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "cache"
+    folder.mkdir()
+    console = Console(file=open(os.devnull, "w"))  # noqa: SIM115
+    with console.file:
+        path = prepared(str(scenario_file), console, folder=folder)
+        made = path.stat().st_mtime_ns
+        assert prepared(str(scenario_file), console, folder=folder) == path
+        assert path.stat().st_mtime_ns == made
+        with open_recording(path) as recording:
+            assert len(recording) == 150
+        scenario_file.write_text(scenario_file.read_text().replace("seed = 0", "seed = 1"))
+        other = prepared(str(scenario_file), console, folder=folder)
+    assert other != path
+    assert list(folder.iterdir()) == [other]  # what is out of date is removed
+    with open_recording(other) as recording:
+        assert recording.scenario is not None
+        assert parse(recording.scenario).seed == 1
+
+
+def test_experiments_are_looped_over_whole_turns() -> None:
+    for name in ("tablet-soap", "tablet-gel"):
+        scenario = looped(load(name))
+        assert scenario.loop_s == pytest.approx(10.8)
+        assert frames_of(scenario) == module.TURNS * 150
+        assert scenario.fast
+        assert len(Sample(scenario).at(0.0).ellipsoids) > 1000
+    assert looped(load("balls")) == load("balls")
+    assert frames_of(load("balls")) == 1200
+
+
+def test_unknown_experiments_are_refused(tmp_path: Path) -> None:
+    bad = tmp_path / "bad.toml"
+    bad.write_text("name = 3")
+    with pytest.raises(ScenarioError, match=r"bad\.toml"):
+        prepared(str(bad), Console(), folder=tmp_path)
+    with pytest.raises(FileNotFoundError, match="expected one of tablet-soap"):
+        prepared("nothing", Console(), folder=tmp_path)
