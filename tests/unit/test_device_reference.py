@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 import typer
 from typer.core import TyperGroup
@@ -9,11 +10,23 @@ from typer.main import get_command
 
 from devices.base import Door
 from devices.cli import app
+from sim import scenario
 from sim.demo import demo
+from sim.simulate import simulate
 from tango_jit.services.slices import denoiser_signals, reconstructor_signals
 from tools import device_reference
 
 CLI_PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "cli.md"
+SCENARIOS_PAGE = CLI_PAGE.with_name("scenarios.md")
+TABLES = {
+    "Top level": (scenario.Scenario,),
+    "[scanner]": (scenario.Scanner,),
+    "[beam]": (scenario.Beam,),
+    "[camera]": (scenario.Camera,),
+    "[[solid]]": (scenario.Cylinder, scenario.Tablet, scenario.Ellipsoid),
+    "[[granules]]": (scenario.Granules,),
+    "[[bubbles]]": (scenario.Bubbles,),
+}
 
 
 def test_the_committed_page_is_what_the_tool_writes() -> None:
@@ -48,10 +61,14 @@ def test_a_changed_signal_changes_the_page(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_every_command_and_option_is_on_the_page() -> None:
     page = CLI_PAGE.read_text()
-    group, alone = get_command(app), typer.Typer(add_completion=False)
-    alone.command()(demo)
-    assert isinstance(group, TyperGroup)
-    commands = {**group.commands, "demo": get_command(alone)}
+    added = typer.Typer(add_completion=False)
+    for command in (demo, simulate):  # these come by entry point
+        added.command()(command)
+    commands = {}
+    for group in (get_command(app), get_command(added)):
+        assert isinstance(group, TyperGroup)
+        commands |= group.commands
+    assert {"up", "demo", "simulate", "convert"} <= set(commands)
     missing = []
     for name, command in commands.items():
         _, found, section = page.partition(f"\n## tango-jit {name}\n")
@@ -59,3 +76,15 @@ def test_every_command_and_option_is_on_the_page() -> None:
         missing += [name] if not found else []
         missing += [f"{name} {option}" for option in options if f"`{option}" not in section.partition("\n## ")[0]]
     assert missing == []
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_every_key_of_a_scenario_is_on_the_page(table: str) -> None:
+    page = SCENARIOS_PAGE.read_text()
+    section = page.partition(f"\n## {table}\n")[2].partition("\n## ")[0]
+    keys = {field.name for kind in TABLES[table] for field in msgspec.structs.fields(kind)}
+    tables = {"scanner", "beam", "camera", "materials", "solid", "granules", "bubbles"}
+    assert [key for key in sorted(keys) if f"`{key}`" not in section and key not in tables] == []
+    assert [
+        key for key in sorted(keys & tables) if f"\n## [{key}]\n" not in page and f"\n## [[{key}]]\n" not in page
+    ] == []

@@ -2,11 +2,16 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import tango
 
+from sim.experiment import Experiment
+from sim.record import record
+from sim.scenario import parse
+from tango_jit.geometry import SliceGeometry
 from tango_jit.recordings import open_recording
 from tools.device_reference import DOORS, OF_A_SLICE
 
@@ -14,6 +19,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 PAGES = [CHECKOUT / "README.md", *sorted((CHECKOUT / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"^```python\n(.*?)^```", flags=re.DOTALL | re.MULTILINE)
 MEMBERS = dict(zip(("detector", "reconstructor", "trainer", "denoiser"), DOORS, strict=True))
+TOML = re.compile(r"^```toml\n(.*?)^```", flags=re.DOTALL | re.MULTILINE)
 USE = re.compile(rf"\b({'|'.join(MEMBERS)})\.(\w+)")
 
 
@@ -57,3 +63,21 @@ def test_the_recording_of_the_guide_can_be_written_and_read(
         first = -np.log((scan.frame(0).data - 100.0) / (scan.flat.mean - 100.0))
     # At angle 0 the middle of the rod, 4 mm of 0.1 per mm, stands 3 mm beside the axis: 60 pixels of 0.05 mm.
     assert abs(first[:, 187:189].mean() - 0.4) < 0.01
+
+
+def test_the_scenario_of_the_reference_is_possible_and_has_its_truth(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (text,) = TOML.findall((CHECKOUT / "docs" / "reference" / "scenarios.md").read_text())
+    scenario = parse(text)
+    upright = SliceGeometry.centered((0, 0, 0), (1, 0, 0), (0, 0, -1), pixel_mm=0.1, shape=(160, 190))
+    materials = [0.0, *(values[0] for values in scenario.materials.values())]
+    for time_s in (0.0, 3.0, 9.0, 100.0):
+        found = np.unique(Experiment(scenario).truth(upright, time_s, oversampling=1).round(9))
+        assert sorted(materials) == found.tolist()  # nothing overlaps, and nothing is out of sight
+    monkeypatch.chdir(tmp_path)
+    record(scenario, "soap.nxs", frames=200)
+    names: dict[str, Any] = {}
+    exec(snippets(CHECKOUT / "docs" / "how-to" / "simulate-an-experiment.md")[0], names)
+    assert "psnr_db" in capsys.readouterr().out
+    assert names["noise_free"].shape == names["moment"].shape == (384, 384)
