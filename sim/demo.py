@@ -8,7 +8,7 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,8 +25,9 @@ from sim.judgement import Judged, judge
 from sim.prepared import prepared
 from sim.report import Recorder, write_report
 from sim.scenario import Scenario
-from sim.script import Script, load
-from sim.script_run import ScriptRun
+from sim.scenario import load as load_scenario
+from sim.script import OtherRecording, Script, load
+from sim.script_run import ScriptRun, recordings_of
 from tango_jit.recordings import open_recording
 from tango_jit.services.denoiser_signals import BEST_ACCURACY
 from tango_jit.services.slices import DEFAULTS
@@ -35,7 +36,7 @@ console = Console()
 
 ROWS = (
     ("frames sent", "detector", "frames_sent", "{:d}"),
-    ("late by", "detector", "lateness_ms", "{:.0f} ms"),
+    ("late by (99 % of frames)", "detector", "lateness_p99_ms", "{:.0f} ms"),
     ("frames received", "reconstructor", "frames_received", "{:d}"),
     ("frames lost", "reconstructor", "frames_lost", "{:d}"),
     ("window fill", "reconstructor", "fill", "{:.0%}"),
@@ -86,7 +87,8 @@ def demo(
     if report is not None:
         check_report(report)
     happenings = load(script) if script is not None else None
-    path = recording.resolve() if recording else prepared(experiment, console)
+    others = recordings_of(happenings, console) if happenings is not None else {}
+    path = recording.resolve() if recording else prepared(load_scenario(experiment), console)
     open_recording(path).close()  # refuse what cannot be replayed before anything is started
     folder = Path(tempfile.mkdtemp(prefix="tango-jit-demo-"))
     deployment = Deployment(folder)
@@ -99,7 +101,7 @@ def demo(
             if gui:
                 console.print("[dim]No operator window is installed: read the devices with any Tango client.[/]")
             settings = {"recording": str(path), "frame_period_s": frame_period / 1e3, "loop": loop or recording is None}
-            recorder = replay(deployment, host, settings, duration, ended, happenings, slice_pixels)
+            recorder = replay(deployment, host, settings, duration, ended, happenings, others, slice_pixels)
             console.print()
         finally:
             with console.status("ending the servers ..."):
@@ -140,6 +142,7 @@ def replay(
     duration: float | None,
     ended: threading.Event,
     script: Script | None = None,
+    others: Mapping[OtherRecording, Path] | None = None,
     slice_pixels: int = 4096,
 ) -> Recorder:
     """Start the detector and show the table until the time is over, the recording ends, or `ended` is set. What
@@ -149,7 +152,7 @@ def replay(
     for name, value in settings.items():
         detector.write_attribute(name, value)
     recorder = Recorder(proxies)
-    run = ScriptRun(script, proxies) if script is not None else None
+    run = ScriptRun(script, proxies, recordings=others) if script is not None else None
     try:
         if run is not None:
             run.step()  # counts from here
@@ -189,7 +192,7 @@ def table(values: dict[str, dict[str, Any]], elapsed_s: float) -> Table:
     view = Table("", "", title=f"{elapsed_s:.0f} s", min_width=60)
     for label, member, name, form in ROWS:
         value = values.get(member, {}).get(name)
-        shown = "-" if value is None else form.format(value)
+        shown = "-" if value is None or value != value else form.format(value)  # NaN: none yet
         if name == "accuracy" and values.get("trend"):
             shown += f"  {values['trend']['accuracy']}"
         if name.endswith("accuracy") and value is not None and value < BEST_ACCURACY:

@@ -10,10 +10,11 @@ from dataclasses import replace
 from typing import Any
 
 from sim.detector_signals import SIGNALS
-from sim.disturbances import Disturbance, check_dose
+from sim.disturbances import Disturbance, camera_of, check_dose
 from sim.faults import settings_of
 from sim.pace import LATE_S, Pace
 from sim.replay import Replay
+from sim.scenario import Camera
 from sim.series import Series
 from tango_jit.recordings import open_recording
 from tango_jit.services.rates import Rate
@@ -50,6 +51,7 @@ class DetectorService(Service):
         self._reborn = False  # Restart was commanded
         self._source: FrameSource | None = None
         self._series: Series | None = None
+        self._camera: Camera | None = None  # of a simulated recording
         self._rate, self._pace = Rate(), Pace(clock())
         self._done = self._replayed = ""
         self.publish(raw_endpoint=self._pusher.endpoint, monitor_endpoint=self._copies.endpoint, recording=recording)
@@ -136,8 +138,11 @@ class DetectorService(Service):
         if not recording:
             return "ready: choose a recording, then Start"
         with open_recording(recording) as source:
+            camera = camera_of(source)
             if not self._alive():
                 self.publish(recording_frames=len(source))
+                if camera is not None:
+                    self.publish(counts_per_photon=camera.counts_per_photon)
             return f"ready: Start replays {len(source)} frames of {recording}"
 
     def accept(self, name: str, value: Any) -> None:
@@ -174,17 +179,18 @@ class DetectorService(Service):
         self._done = ""
         self._series = None
         self._replayed = self.values["recording"]
-        self._source = open_recording(self._replayed)
-        self.publish(recording_frames=len(self._source))
+        self._source = source = open_recording(self._replayed)
+        self._camera = camera_of(source)
+        self.publish(recording_frames=len(source))
         self._stalled_until, self._reborn = None, False
         with self._lock:
             target, self._target = self._target, None
-        self._begin(self._source, target)
+        self._begin(source, target)
 
     def _begin(self, source: FrameSource, at: int | None) -> Series:
         """Announce a new series; its first frame is that at index `at`, None: the first one."""
         first, last = self.values["first_frame"], self.values["last_frame"]
-        self._series = series = Series(source, first, last, self._loops, Disturbance.of(self.values), at)
+        self._series = series = Series(source, first, last, self._loops, self._how(), at)
         self._before = self.values["frames_total"], self.values["turns_total"]
         news = {"series": series.name, "frame_number": -1, "frames_held_back": 0, "passes": series.replay.passes}
         self.publish(**news, **series.figures())
@@ -196,6 +202,9 @@ class DetectorService(Service):
                     return series
         self._rate, self._pace = Rate(), Pace(self.clock())
         return series
+
+    def _how(self) -> Disturbance:
+        return Disturbance.of(self.values, self._camera)
 
     def _loops(self) -> bool:
         return bool(self.values["loop"])
@@ -234,7 +243,7 @@ class DetectorService(Service):
             target, self._target = self._target, None
         if target is not None:
             series.seek(target)
-        for message in series.change(Disturbance.of(self.values)):
+        for message in series.change(self._how()):
             if not self._hand_over(message, "Flat" if isinstance(message, Flat) else None):
                 break
         return series

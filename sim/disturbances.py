@@ -8,8 +8,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import convolve1d
 
 from sim.faults import DOSE_STREAM, random
+from sim.scenario import Camera, parse
+from tango_jit.recordings import Recording
 from tango_jit.streams import Dark, Flat, Image
 
 Array = NDArray[Any]
@@ -18,17 +21,25 @@ Array = NDArray[Any]
 @dataclass(frozen=True)
 class Disturbance:
     """`dose`: part of the recorded one. `center_shift_px`: columns by which frames are shifted, to higher ones.
-    `counts_per_photon`: of the recording. `seed`: of the noise that a lower dose brings."""
+    `counts_per_photon`: of the recording. `seed`: of the noise that a lower dose brings. `spread`: part of a photon's
+    light that each neighbour gets in the recording, so that the noise is alike in neighbours."""
 
     dose: float = 1.0
     center_shift_px: int = 0
     counts_per_photon: float = 1.0
     seed: int = 0
+    spread: float = 0.0
 
     @classmethod
-    def of(cls, values: Mapping[str, Any]) -> Disturbance:
-        """That of the values of a detector."""
-        return cls(values["dose"], values["center_shift_px"], values["counts_per_photon"], values["fault_seed"])
+    def of(cls, values: Mapping[str, Any], camera: Camera | None = None) -> Disturbance:
+        """That of the values of a detector; `camera`: of a simulated recording, it says how light spreads."""
+        told = (values["dose"], values["center_shift_px"], values["counts_per_photon"], values["fault_seed"])
+        return cls(*told, 0.0 if camera is None else camera.spread)
+
+
+def camera_of(source: Recording) -> Camera | None:
+    """The camera of a simulated recording; None: nobody says. Raises ScenarioError for a scenario that is none."""
+    return None if source.scenario is None else parse(source.scenario, "scenario of the recording").camera
 
 
 class Disturber:
@@ -57,7 +68,7 @@ class Disturber:
             data = shifted(data, how.center_shift_px, self._dark, self._beam)
         if how.dose < 1:
             noise = random(how.seed, DOSE_STREAM, image.frame).standard_normal(data.shape, np.float32)
-            data = thinned(data, self._dark, how.dose, how.counts_per_photon, noise)
+            data = thinned(data, self._dark, how.dose, how.counts_per_photon, noise, how.spread)
         return image if data is image.data else replace(image, data=data)
 
 
@@ -67,17 +78,23 @@ def check_dose(dose: float, linear: bool) -> None:
         raise ValueError(f"dose: expected 1 for a recording that is -log already (no counts to thin), got {dose:g}")
 
 
-def thinned(counts: Array, dark: Any, dose: float, counts_per_photon: float, noise: Array) -> Array:
+def thinned(
+    counts: Array, dark: Any, dose: float, counts_per_photon: float, noise: Array, spread: float = 0.0
+) -> Array:
     """Counts (rows, cols) as of a lower dose: c' = dark + f (c - dark) + noise of variance f (1 - f) (c - dark) k.
 
     With f = `dose` and k = `counts_per_photon` these are mean and variance of binomially thinned photons, so that
-    frames of Poisson noise stay such. An approximation: the noise is normal (`noise`: standard normal numbers),
-    the readout noise is scaled with the signal, and the value in place of the mean sets the variance.
+    frames of Poisson noise stay such; with `spread`, each neighbour gets that part of the noise, as of the light. An
+    approximation: the noise is normal (`noise`: standard normal numbers), the readout noise is scaled with the signal,
+    and the value in place of the mean sets the variance.
     """
     signal = counts.astype(np.float32) - dark
-    spread = np.float32(dose * (1 - dose) * counts_per_photon)
+    factor = np.float32(dose * (1 - dose) * counts_per_photon)
     with np.errstate(invalid="ignore"):  # pixels that are no numbers stay so
-        value = dark + np.float32(dose) * signal + np.sqrt(spread * np.maximum(signal, 0)) * noise
+        added = np.sqrt(factor * np.maximum(signal, 0)) * noise
+        for axis in (0, 1) if spread else ():
+            added = convolve1d(added, [spread, 1 - 2 * spread, spread], axis, mode="nearest")
+        value = dark + np.float32(dose) * signal + added
     return _typed(value, counts)
 
 

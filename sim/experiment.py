@@ -11,6 +11,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from sim import consistency
 from sim.camera import Camera
 from sim.projector import Image32, Projector, paint
 from sim.sample import Sample
@@ -28,12 +29,13 @@ class Experiment:
     """
 
     def __init__(self, scenario: Scenario) -> None:
-        """Raises ScenarioError for a sample that cannot be."""
+        """Raises ScenarioError for a sample that cannot be: see `consistency.check`."""
         self.scenario = scenario
         scanner = scenario.scanner
         self.geometry: ScanGeometry = scanner.geometry
         self.period_s = scanner.frame_period_s
         self.sample, self.camera = Sample(scenario), Camera(scenario)
+        consistency.check(self.sample)
         self._projector = Projector(self.geometry)
         self.header = Header(
             f"{scenario.name}-{scenario.seed}",

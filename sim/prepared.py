@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import platformdirs
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from sim.record import record
-from sim.scenario import Scenario, load
+from sim.scenario import Scenario
 from tango_jit import __version__
 
 TURNS = 6
@@ -30,35 +32,30 @@ def frames_of(scenario: Scenario) -> int:
     return round(scenario.loop_s / scenario.scanner.frame_period_s)
 
 
-def prepared(experiment: str, console: Console, *, folder: Path | None = None) -> Path:
-    """The looped recording of a built-in experiment or a scenario file; made now if there is none yet.
+def prepared(experiment: Scenario, console: Console, *, folder: Path | None = None) -> Path:
+    """The looped recording of an experiment; made now if there is none yet.
 
-    `folder`: where it is kept; None: the user's cache. Older versions of the same experiment are removed. Two calls
-    at once do no harm. Raises ScenarioError, FileNotFoundError, OSError.
+    `folder`: where it is kept; None: the user's cache. Older versions of it are removed. Two calls at once do no harm.
+    Raises ScenarioError, OSError.
     """
-    scenario = looped(load(experiment))
+    scenario = looped(experiment)
     cache = folder or platformdirs.user_cache_path("tango-jit", ensure_exists=True)
     digest = hashlib.sha256(f"{__version__}\n{scenario.to_toml()}".encode()).hexdigest()[:12]
-    path = cache / f"{scenario.name}-{digest}.nxs"
+    stem = f"{scenario.name}-{round(scenario.start_s)}s"
+    path = cache / f"{stem}-{digest}.nxs"
     if not path.exists():
-        for old in cache.glob(f"{scenario.name}-{'?' * 12}*.nxs"):
+        for old in cache.glob(f"{glob.escape(stem)}-{'?' * 12}.nxs"):
             old.unlink(missing_ok=True)
         columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
         with Progress(*columns, console=console) as progress:
             task = progress.add_task(f"simulating {scenario.title}, once", total=frames_of(scenario))
-            part = path.with_name(f"{path.stem}-{unique()}.nxs")
-            record(
-                scenario,
-                part,
-                frames=frames_of(scenario),
-                progress=lambda done, total: progress.update(task, completed=done),
-            )
-            part.replace(path)
+            with TemporaryDirectory(dir=cache, prefix="unfinished-") as private:  # two may be making it at once
+                made = Path(private) / path.name
+                record(
+                    scenario,
+                    made,
+                    frames=frames_of(scenario),
+                    progress=lambda done, total: progress.update(task, completed=done),
+                )
+                made.replace(path)
     return path
-
-
-def unique() -> str:
-    """What no other process calls its file."""
-    import uuid
-
-    return uuid.uuid4().hex[:8]

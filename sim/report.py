@@ -19,7 +19,15 @@ from sim.judgement import Checkpoint, Judged
 from tango_jit.streams import Denoised, Mailbox, Subscriber
 
 WATCHED = {
-    "detector": ("frames_sent", "lateness_ms", "frames_held_back", "State", "Status"),
+    "detector": (
+        "frames_sent",
+        "lateness_p50_ms",
+        "lateness_p99_ms",
+        "jitter_ms",
+        "frames_held_back",
+        "State",
+        "Status",
+    ),
     "reconstructor": (
         "frames_received",
         "frames_lost",
@@ -186,6 +194,8 @@ def write_report(path: Path, recorder: Recorder, settings: dict[str, Any], judge
             key: round(float(np.median(values)), 2) if values else None for key, values in recorder.rates.items()
         },
         "latency_ms": percentiles,
+        "lateness_ms": {p: _rounded(detector[f"lateness_{p}_ms"]) for p in ("p50", "p99")},
+        "jitter_ms": _rounded(detector["jitter_ms"]),
         "accuracy": recorder.accuracy,
         "patch_accuracy": recorder.patch_accuracy,
         "events": recorder.events,
@@ -193,6 +203,10 @@ def write_report(path: Path, recorder: Recorder, settings: dict[str, Any], judge
         "images": write_pictures(path, recorder, judged),
     }
     path.write_text(json.dumps(content, indent=1, default=_plain) + "\n")
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None or not np.isfinite(value) else round(float(value), 2)
 
 
 def _plain(value: Any) -> Any:

@@ -9,7 +9,7 @@ import numpy as np
 from sim import packing, solids
 from sim.bubbles import GAP_MM, Plume
 from sim.scenario import Cylinder, Ellipsoid, Granules, Scenario, ScenarioError, Tablet
-from sim.solids import Array, Ellipsoids, Objects, Solid
+from sim.solids import Array, Ellipsoids, Objects, Solid, directions
 
 LEVEL_MM = 0.05  # steps in which a growing cylinder rises
 _GRANULES, _BUBBLES = 1000, 2000  # random streams
@@ -40,17 +40,38 @@ class Sample:
 
     def at(self, time_s: float) -> Objects:
         """The objects `time_s` after the first frame began."""
-        now = time_s + self.scenario.start_s
-        groups = self._granules + [plume.at(now, self._slow(time_s)) for plume in self._plumes]
-        ellipsoids = Ellipsoids.joined(groups, self._energies)
-        return Objects(ellipsoids, tuple(solid for solid in self._solids(time_s) if solid is not None))
+        ellipsoids = Ellipsoids.joined([group for _, _, group in self.groups(time_s)], self._energies)
+        return Objects(ellipsoids, tuple(self.named(time_s).values()))
+
+    def groups(self, time_s: float) -> list[tuple[str, str, Ellipsoids]]:
+        """Granules and bubbles at a moment: label, name of the solid that they are in, and themselves."""
+        now, slow, scenario = time_s + self.scenario.start_s, self._slow(time_s), self.scenario
+        still = [
+            (f"granules {i}", spec.inside, group)
+            for i, (spec, group) in enumerate(zip(scenario.granules, self._granules, strict=True), 1)
+        ]
+        moving = [
+            (f"bubbles {i}", spec.inside, plume.at(now, slow))
+            for i, (spec, plume) in enumerate(zip(scenario.bubbles, self._plumes, strict=True), 1)
+        ]
+        return still + moving
+
+    def named(self, time_s: float) -> dict[str, Solid]:
+        """The solids at a moment, by their names; those that are dissolved are left out."""
+        found = {spec.name: self._solid(spec, time_s) for spec in self.scenario.solid}
+        return {name: solid for name, solid in found.items() if solid is not None}
+
+    def around(self, name: str) -> list[str]:
+        """Names of the solids that the one of this name stands in, from the nearest on."""
+        inside = {spec.name: spec.inside for spec in self.scenario.solid}
+        found = list[str]()
+        while (outer := inside[found[-1] if found else name]) is not None and outer not in found:
+            found.append(outer)
+        return found
 
     def _slow(self, time_s: float) -> float:
         """The time that growth and erosion go by: in a loop they stand still."""
         return self.scenario.start_s + (0.0 if self.scenario.loop_s else time_s)
-
-    def _solids(self, time_s: float) -> list[Solid | None]:
-        return [self._solid(spec, time_s) for spec in self.scenario.solid]
 
     def _solid(self, spec: Cylinder | Tablet | Ellipsoid, time_s: float) -> Solid | None:
         """None when it is dissolved."""
@@ -76,15 +97,11 @@ class Sample:
             case _:
                 assert_never(spec)
 
-    def _named(self, name: str) -> Solid | None:
-        """As it is at the first frame."""
-        return next(self._solid(spec, 0.0) for spec in self.scenario.solid if spec.name == name)
-
     def _packed(self, spec: Granules, number: int) -> Ellipsoids:
         random = np.random.Generator(
             np.random.Philox(key=np.array([self.scenario.seed, _GRANULES + number], np.uint64))
         )
-        in_the_way = [solid for name in spec.clear_of if (solid := self._named(name)) is not None]
+        in_the_way = [solid for name in spec.clear_of if (solid := self.named(0.0).get(name)) is not None]
 
         def free(point: Array, radius: float) -> bool:
             return all(not _near(solid, point, radius + GAP_MM) for solid in in_the_way)
@@ -99,7 +116,7 @@ class Sample:
 
     def _obstacle(self, name: str | None) -> tuple[float, float, float, float] | None:
         """x, y, radius and top of what stands on the ground."""
-        solid = None if name is None else self._named(name)
+        solid = None if name is None else self.named(0.0).get(name)
         if solid is None:
             return None
         x, y, _ = solid.middle_mm
@@ -116,12 +133,4 @@ def _near(solid: Solid, point: Array, distance: float) -> bool:
     return bool(solid.contains(point + distance * _DIRECTIONS).any() or solid.contains(point))
 
 
-def _directions(count: int) -> Array:
-    """(count, 3) unit vectors, evenly spread (golden spiral)."""
-    i = np.arange(count) + 0.5
-    z, turn = 1 - 2 * i / count, np.pi * (1 + 5**0.5) * i
-    flat = np.sqrt(1 - z**2)
-    return np.stack([flat * np.cos(turn), flat * np.sin(turn), z], axis=1)
-
-
-_DIRECTIONS = _directions(200)
+_DIRECTIONS = directions(200)

@@ -246,6 +246,13 @@ def _problems(scenario: Scenario) -> list[str]:
         if name == AIR:
             found.append(f"materials.{AIR}: expected no value, air has 0")
     found += [f"solid: expected different names, got {name!r} twice" for name in names if names.count(name) > 1]
+    inside = {s.name: s.inside for s in scenario.solid}
+    for name in names:
+        chain = [name]
+        while (outer := inside.get(chain[-1])) is not None and outer not in chain:
+            chain.append(outer)
+        if outer is not None:
+            found.append(f"solid {name!r}.inside: expected no circle, got {' in '.join([*chain, outer])}")
     parts = [(f"solid {s.name!r}", s) for s in scenario.solid]
     parts += [(f"granules {i + 1}", g) for i, g in enumerate(scenario.granules)]
     parts += [(f"bubbles {i + 1}", b) for i, b in enumerate(scenario.bubbles)]

@@ -20,6 +20,8 @@ import tango
 from msgspec import Meta, Struct
 
 from devices.base import Door
+from sim.scenario import Scenario
+from sim.scenario import load as load_scenario
 from tango_jit.recordings import open_recording
 from tango_jit.services.service import ITEM_NAME
 from tango_jit.services.slices import denoiser_signals, reconstructor_signals
@@ -101,12 +103,28 @@ class Seek(Event, frozen=True, tag="seek"):
 
 
 class OtherRecording(Event, frozen=True, tag="recording"):
-    """Go on with another recording, from its beginning; a path from the folder of the script."""
+    """Go on with another recording, from its beginning: a `path` from the folder of the script, or the looped one of a
+    simulated `experiment` (a built-in name, or a scenario file from that folder), `start_minutes` after it began."""
 
-    path: str
+    path: str | None = None
+    experiment: str | None = None
+    start_minutes: float | None = None
 
     def check(self, folder: Path) -> None:
-        open_recording(folder / self.path).close()
+        _one_of(self, "path", "experiment")
+        if self.path is not None:
+            open_recording(folder / self.path).close()
+            if self.start_minutes is not None:
+                raise ValueError("start_minutes: expected it with an experiment, got it with a path")
+        else:
+            self.scenario(folder)
+
+    def scenario(self, folder: Path) -> Scenario:
+        """What is simulated. Raises ScenarioError, FileNotFoundError. There must be an experiment."""
+        assert self.experiment is not None
+        built_in = self.experiment in Scenario.BUILT_IN
+        scenario = load_scenario(self.experiment if built_in else str(folder / self.experiment))
+        return scenario if self.start_minutes is None else scenario.with_(start_s=60 * self.start_minutes)
 
 
 class CenterShift(Event, frozen=True, tag="center_shift"):

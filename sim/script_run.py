@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 import tango
 from numpy.typing import ArrayLike, NDArray
+from rich.console import Console
 
+from sim.prepared import prepared
 from sim.script import (
     AnyEvent,
     CenterShift,
@@ -29,14 +32,34 @@ from sim.script import (
 Nine = NDArray[np.float64]  # corner, edge along columns, edge along rows, in mm
 
 
+def recordings_of(script: Script, console: Console) -> dict[OtherRecording, Path]:
+    """The recordings that a script goes on with; those of simulated experiments are made now if there are none yet."""
+    found = {}
+    for event in script.events:
+        if isinstance(event, OtherRecording):
+            simulated = event.path is None
+            place = prepared(event.scenario(script.folder), console) if simulated else script.folder / str(event.path)
+            found[event] = place.resolve()
+    return found
+
+
 class ScriptRun:
     """Applies the events of `script` as they become due; `step` is to be called often.
 
     `proxies` are those of the four devices by member name; turns, frames and seconds count from the first `step` on.
     """
 
-    def __init__(self, script: Script, proxies: Mapping[str, Any], clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        script: Script,
+        proxies: Mapping[str, Any],
+        clock: Callable[[], float] = time.time,
+        *,
+        recordings: Mapping[OtherRecording, Path] | None = None,
+    ) -> None:
+        """`recordings`: where those are that the script goes on with (`recordings_of`); None: it names none."""
         self.script, self._proxies, self._clock = script, proxies, clock
+        self._recordings = recordings or {}
         self._began_s = clock()
         self._done: dict[int, dict[str, Any]] = {}
         self._seen: tuple[int, float] | None = None  # the detector's counters at the last look
@@ -104,7 +127,7 @@ class ScriptRun:
                 frames = detector.read_attribute("recording_frames").value
                 detector.Seek(event.position if event.part is None else min(int(event.part * frames), frames - 1))
             case OtherRecording():
-                detector.write_attribute("recording", str((self.script.folder / event.path).resolve()))
+                detector.write_attribute("recording", str(self._recordings[event]))
                 detector.Stop()
                 detector.Start()
             case CenterShift():

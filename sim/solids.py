@@ -142,6 +142,14 @@ def ellipsoid(center_mm: ArrayLike, axis: ArrayLike, semi_axes_mm: ArrayLike, ex
     return Solid(center[None], form[None], np.asarray(excess, np.float64), center, float(semi.max()))
 
 
+def directions(count: int) -> Array:
+    """(count, 3) unit vectors, evenly spread (golden spiral)."""
+    i = np.arange(count) + 0.5
+    z, turn = 1 - 2 * i / count, np.pi * (1 + 5**0.5) * i
+    flat = np.sqrt(1 - z**2)
+    return np.stack([flat * np.cos(turn), flat * np.sin(turn), z], axis=1)
+
+
 def _across(axis: ArrayLike) -> Array:
     """Projection (3, 3) onto the direction `axis`."""
     unit = np.asarray(axis, np.float64) / np.linalg.norm(axis)

@@ -18,15 +18,15 @@ PARTS = {"raw": "as reconstructed", "denoised": "denoised", "difference": "diffe
 GAP, CAPTION, GREYS = 8, 24, 64  # pixels, pixels, shades: enough for the eye, and half the bytes
 
 
-def side_by_side(images: Mapping[str, Image.Image]) -> Image.Image:
-    """One picture in shades of grey; `images` are those of `PARTS`, of one size. Raises ValueError otherwise."""
+def side_by_side(images: Mapping[str, Image.Image], captions: Mapping[str, str] = PARTS) -> Image.Image:
+    """One picture in shades of grey; `images` are those of `captions`, of one size. Raises ValueError otherwise."""
     sizes = {image.size for image in images.values()}
-    if set(images) != set(PARTS) or len(sizes) != 1:
-        raise ValueError(f"pictures: expected {', '.join(PARTS)} of one size, got {list(images)} of {sorted(sizes)}")
+    if set(images) != set(captions) or len(sizes) != 1:
+        raise ValueError(f"pictures: expected {', '.join(captions)} of one size, got {list(images)} of {sorted(sizes)}")
     width, height = sizes.pop()
-    whole = Image.new("L", (len(PARTS) * (width + GAP) - GAP, height + CAPTION), 255)
+    whole = Image.new("L", (len(captions) * (width + GAP) - GAP, height + CAPTION), 255)
     draw, font = ImageDraw.Draw(whole), ImageFont.load_default(15)
-    for index, (name, caption) in enumerate(PARTS.items()):
+    for index, (name, caption) in enumerate(captions.items()):
         left = index * (width + GAP)
         whole.paste(images[name].convert("L"), (left, CAPTION))
         draw.text((left + width / 2, CAPTION / 2), caption, fill=0, font=font, anchor="mm")
@@ -38,10 +38,10 @@ def main() -> None:
         raise SystemExit(__doc__)
     report = Path(sys.argv[1])
     written = json.loads(report.read_text())["images"]
-    if set(written) != set(PARTS):
+    if not set(written) >= set(PARTS):
         raise SystemExit(f"{report}: expected the pictures {', '.join(PARTS)}, got {', '.join(written) or 'none'}")
     # The report may have been moved, with its pictures beside it.
-    images = {name: Image.open(report.with_name(Path(path).name)) for name, path in written.items()}
+    images = {name: Image.open(report.with_name(Path(written[name]).name)) for name in PARTS}
     target = Path(sys.argv[2]) if len(sys.argv) == 3 else DEFAULT
     side_by_side(images).save(target, optimize=True)
     print(f"wrote {target}: {target.stat().st_size / 1e3:.0f} kB")

@@ -115,9 +115,15 @@ def test_demo_writes_its_report_and_leaves_nothing(tmp_path, recording):
     assert content["latency_ms"]["p50"] <= content["latency_ms"]["p95"] <= content["latency_ms"]["p99"]
     assert content["patch_accuracy"]
     assert set(content["rates"]) >= {"slices_hz", "pairs_per_s", "steps_per_s"}
-    for name in ("raw", "denoised", "difference"):
+    for name in ("raw", "denoised", "difference", "noise_free", "object"):
         with Image.open(content["images"][name]) as picture:
             assert picture.size == (256, 256)
+    last = content["truth"][-1]
+    assert last["slice"] == "xy"
+    assert last["last_frame"] - last["first_frame"] == 149
+    for reference in ("noise_free", "object"):
+        assert last[reference]["denoised"]["psnr_db"] > last[reference]["raw"]["psnr_db"] + 2
+        assert last[reference]["denoised"]["ssim"] > last[reference]["raw"]["ssim"]
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 
-from sim.disturbances import Disturbance, Disturber, shifted, thinned
+from sim.disturbances import Disturbance, Disturber, camera_of, shifted, thinned
 from sim.record import record
 from sim.scenario import load
 from tango_jit.recon.center import find_center
@@ -119,3 +120,27 @@ def test_a_shift_is_a_moved_axis(tmp_path):
     assert full is not None
     *_, last = find_center(full, scan, reach_px=8)
     assert last.shift_px == pytest.approx(5, abs=0.3)
+
+
+def test_simulated_recordings_say_what_a_photon_is(tmp_path):
+    """Thinned to half, frames of a simulated camera have the variance and the neighbours of frames at half the dose."""
+    scenario = load("balls").with_(solid=(), photons=3000.0)
+    camera = msgspec.structs.replace(scenario.camera, counts_per_photon=4.0, spread=0.1026, pixel_gain=0.0, readout=0.0)
+    scenario = scenario.with_(camera=camera, scanner=scenario.scanner.binned(2))
+    frames = {}
+    for name, chosen in (("whole", scenario), ("half", scenario.with_(photons=1500.0))):
+        path = tmp_path / f"{name}.nxs"
+        record(chosen, path, frames=6)
+        with open_recording(path) as source:
+            told = camera_of(source)
+            assert told == camera
+            values = {"dose": 0.5, "center_shift_px": 0, "counts_per_photon": 4.0, "fault_seed": 0}
+            how = Disturbance.of(values, told) if name == "whole" else Disturbance()
+            disturb = Disturber(how, source.dark, source.flat, linear=False)
+            frames[name] = np.stack([disturb(source.frame(n)).data for n in range(6)]).astype(float)
+    noise = {name: data - data.mean(axis=0) for name, data in frames.items()}
+    assert frames["whole"].mean() == pytest.approx(frames["half"].mean(), rel=2e-3)
+    assert noise["whole"].var() == pytest.approx(noise["half"].var(), rel=0.03)
+    for data in noise.values():
+        alike = (data[:, 1:] * data[:, :-1]).mean() / data.var()
+        assert alike == pytest.approx(0.25, abs=0.02)

@@ -9,7 +9,7 @@ from rich.console import Console
 from sim import prepared as module
 from sim.prepared import frames_of, looped, prepared
 from sim.sample import Sample
-from sim.scenario import ScenarioError, load, parse
+from sim.scenario import load, parse
 from tango_jit.recordings import open_recording
 
 
@@ -24,16 +24,16 @@ def scenario_file(tmp_path: Path) -> Path:
 def test_a_recording_is_made_once(scenario_file: Path, tmp_path: Path) -> None:
     folder = tmp_path / "cache"
     folder.mkdir()
-    console = Console(file=open(os.devnull, "w"))  # noqa: SIM115
-    with console.file:
-        path = prepared(str(scenario_file), console, folder=folder)
+    with open(os.devnull, "w") as quiet:
+        console = Console(file=quiet)
+        path = prepared(load(str(scenario_file)), console, folder=folder)
         made = path.stat().st_mtime_ns
-        assert prepared(str(scenario_file), console, folder=folder) == path
+        assert prepared(load(str(scenario_file)), console, folder=folder) == path
         assert path.stat().st_mtime_ns == made
         with open_recording(path) as recording:
             assert len(recording) == 150
         scenario_file.write_text(scenario_file.read_text().replace("seed = 0", "seed = 1"))
-        other = prepared(str(scenario_file), console, folder=folder)
+        other = prepared(load(str(scenario_file)), console, folder=folder)
     assert other != path
     assert list(folder.iterdir()) == [other]  # what is out of date is removed
     with open_recording(other) as recording:
@@ -52,10 +52,9 @@ def test_experiments_are_looped_over_whole_turns() -> None:
     assert frames_of(load("balls")) == 1200
 
 
-def test_unknown_experiments_are_refused(tmp_path: Path) -> None:
-    bad = tmp_path / "bad.toml"
-    bad.write_text("name = 3")
-    with pytest.raises(ScenarioError, match=r"bad\.toml"):
-        prepared(str(bad), Console(), folder=tmp_path)
-    with pytest.raises(FileNotFoundError, match="expected one of tablet-soap"):
-        prepared("nothing", Console(), folder=tmp_path)
+def test_experiments_at_another_time_are_kept_beside(scenario_file: Path, tmp_path: Path) -> None:
+    scenario = load(str(scenario_file))
+    with open(os.devnull, "w") as quiet:
+        paths = [prepared(s, Console(file=quiet), folder=tmp_path) for s in (scenario, scenario.with_(start_s=60.0))]
+    assert all(path.exists() for path in paths)
+    assert [path for path in tmp_path.iterdir() if path.name.startswith("unfinished")] == []
