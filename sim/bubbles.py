@@ -25,9 +25,9 @@ from sim import packing
 from sim.scenario import Bubbles
 from sim.solids import Array, Ellipsoids
 
-GAP_MM = 0.06  # of liquid between two bubbles, at least
+GAP_MM = 0.06  # of liquid between two lanes; at least half of that between two bubbles
 SMALLEST, FILLS = 0.6, 0.78  # radius of a bubble, as part of its lane's: merged ones grow by 1.26
-MERGED, FULL = 2 ** (1 / 3), 0.98
+FULL = 0.98  # of its lane's radius has a bubble in a drained foam
 BIRTH = 0.15  # of its radius is a bubble's when it appears
 SWAY = 0.25  # relative change of a lane's rate
 

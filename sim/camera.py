@@ -22,9 +22,7 @@ class Camera:
         scanner, beam, camera = scenario.scanner, scenario.beam, scenario.camera
         self._beam, self._camera, self._key, self._fast = beam, camera, np.uint64(scenario.seed), scenario.fast
         shape = (scanner.rows, scanner.cols)
-        y, x = np.meshgrid(
-            np.linspace(-1, 1, shape[0]) if shape[0] > 1 else [0.0], np.linspace(-1, 1, shape[1]), indexing="ij"
-        )
+        y, x = np.meshgrid(*(np.linspace(-1, 1, n) if n > 1 else np.zeros(1) for n in shape), indexing="ij")
         self.open_beam: Image32 = (beam.photons * (1 - beam.fall_off * (x**2 + y**2) / 2)).astype(np.float32)
         random = np.random.Generator(np.random.Philox(key=np.array([scenario.seed, _PIXELS], np.uint64)))
         bad = random.permutation(shape[0] * shape[1])[: camera.dead + camera.hot]

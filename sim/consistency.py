@@ -10,19 +10,19 @@ from sim.sample import Sample
 from sim.scenario import ScenarioError
 from sim.solids import Array, Ellipsoids, Solid, directions
 
-MOMENTS, LONGEST_S = 7, 300.0
+MOMENTS = 7
 SLACK, TOUCH = 1e-6, 1e-3  # of the size of a solid: what touches its surface is neither out of it nor in it
 NEAR = 0.9  # of the way from the axis to the source: nothing may be further out
 
 
-def check(sample: Sample) -> None:
+def check(sample: Sample, seconds: float = 300.0) -> None:
     """Raises ScenarioError that names what overlaps what, what leaves what it stands in, or what is at the source.
 
-    Looked at are points in and on every solid at a few moments: of the loop, or of the first five minutes.
+    Looked at are points in and on every solid at a few moments: of the loop, or of the first `seconds`.
     """
     scenario = sample.scenario
     reach = np.inf if scenario.scanner.source_axis_mm is None else NEAR * scenario.scanner.source_axis_mm
-    for time in np.linspace(0, scenario.loop_s or LONGEST_S, MOMENTS).tolist():
+    for time in np.linspace(0, scenario.loop_s or seconds, MOMENTS).tolist():
         when = f"{scenario.name}: {time:.0f} s after the first frame"
         solids = sample.named(time)
         for name, solid in solids.items():

@@ -15,7 +15,7 @@ from numba import njit, prange, uint32, uint64
 EXACT_BELOW = 1000.0  # photons; above, the normal distribution with its first correction for skewness
 _FAST = {"contract", "reassoc", "nsz", "arcp", "afn", "nnan", "ninf"}
 _TO_UNIT = 2.0**-32
-QUANTA, READOUT, PIXELS, FLICKER = range(4)  # purposes: numbers of different ones are independent
+QUANTA, READOUT, FLICKER = range(3)  # purposes: numbers of different ones are independent
 
 
 @njit(error_model="numpy", nogil=True, cache=True, inline="always")

@@ -120,7 +120,6 @@ def with_truth(recorder: Recorder) -> Judged:
         task = progress.add_task("comparing with the ground truth", total=len(recorder.checkpoints))
         return judge(
             recorder.checkpoints,
-            filter=recorder.filter,
             progress=lambda done, total: progress.update(task, completed=done),
             stopped=ended.is_set,
         )

@@ -9,7 +9,7 @@ SETTINGS = (
     Signal(
         "recording",
         "str",
-        "Path of the recording (NXtomo or Data Exchange HDF5).",
+        "Path of the recording: an NXtomo or Data Exchange HDF5 file, or a FleX-ray folder.",
         default="",
         writable=True,
         memorized=False,  # kept by the device: a file that is gone must not make the attribute unreadable

@@ -10,17 +10,20 @@ from numpy.typing import NDArray
 
 from sim.replay import recording_index
 from sim.truth import References, Truth, compared, in_view
+from tango_jit.recon.pipeline import Options
 from tango_jit.recordings import open_recording
 from tango_jit.streams import Denoised
 
 
 class Checkpoint(NamedTuple):
-    """A picture of a run: `t_s` after its beginning; `passes` and `recording` as the detector said then."""
+    """A picture of a run: `t_s` after its beginning; `passes` and `recording` as the detector said then; `options` of
+    the reconstruction, with the shift of the detector's frames in its centre."""
 
     t_s: float
     picture: Denoised
     passes: NDArray[np.int64]
     recording: str
+    options: Options = Options()
 
 
 class Judged(NamedTuple):
@@ -40,7 +43,6 @@ def has_truth(path: str) -> bool:
 def judge(
     checkpoints: Sequence[Checkpoint],
     *,
-    filter: str = "ram-lak",
     progress: Callable[[int, int], None] | None = None,
     stopped: Callable[[], bool] = lambda: False,
 ) -> Judged:
@@ -60,7 +62,7 @@ def judge(
         indices = _indices(checkpoint)
         if truth is not None and indices:
             picture = checkpoint.picture
-            last = truth.references(indices, [picture.geometry], filter=filter)[0]
+            last = truth.references(indices, [picture.geometry], options=checkpoint.options)[0]
             middle = picture.data.shape[1] // 2
             denoised, raw = picture.data[0, middle], picture.data[1, middle]
             inside = in_view(truth.experiment.geometry, picture.geometry)

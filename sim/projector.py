@@ -14,7 +14,6 @@ from tango_jit.geometry import ScanGeometry, SliceGeometry
 from tango_jit.threads import use_safe_layer
 
 Image32 = NDArray[np.float32]
-NEAR = 0.9  # of the way from axis to source: a sample has to stay on this side
 
 
 class Projector:
@@ -54,8 +53,10 @@ class Projector:
 
     def _project(self, moments: Sequence[Objects], angles_rad: ArrayLike, weights: Array) -> NDArray[np.float32]:
         energies, shape = moments[0].energies, self._length.shape
-        base = self._standing(moments[0])
-        turning = [self._turning(objects) for objects in moments]
+        keys = [{solid.key for solid in objects.solids if solid.on_axis} for objects in moments]
+        same = set.intersection(*keys)  # at every moment: those are projected once
+        base = self._standing([solid for solid in moments[0].solids if solid.key in same], energies)
+        turning = [[solid for solid in objects.solids if solid.key not in same] for objects in moments]
         aim = [self._rays(angle) for angle in np.asarray(angles_rad, np.float64)]
         start, step = (np.stack([a[i] for a in aim]) for i in range(2))
         balls = self._balls([objects.ellipsoids for objects in moments], start, step)
@@ -84,13 +85,12 @@ class Projector:
             excess[s, :n] = group.excess_per_mm
         return disc, lead, seen, excess
 
-    def _standing(self, objects: Objects) -> NDArray[np.float32]:
+    def _standing(self, standing: list[Solid], energies: int) -> NDArray[np.float32]:
         """(energies, rows, cols) of the solids that stand on the axis."""
-        standing = [solid for solid in objects.solids if solid.on_axis]
         key = b"".join(solid.key for solid in standing)
         found = self._base.get(key)
         if found is None:
-            energies, shape = objects.energies, self._length.shape
+            shape = self._length.shape
             start, step = (x[None] for x in self._rays(0.0))
             balls = self._balls([Ellipsoids.none(energies)], start, step)
             solids = self._solids([standing], energies, start, step)
@@ -101,9 +101,6 @@ class Projector:
             self._base = {key: out}
             return out
         return found
-
-    def _turning(self, objects: Objects) -> list[Solid]:
-        return [solid for solid in objects.solids if not solid.on_axis]
 
     def _solids(
         self, moments: list[list[Solid]], energies: int, start: Array, step: Array

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from sim import consistency
 from sim.experiment import Experiment
 from sim.scenario import Scenario
 from tango_jit.recordings import (
@@ -43,6 +44,7 @@ def record(
     if os.path.exists(target):
         raise FileExistsError(f"{target}: expected a new recording, but there is one of that name")
     experiment = Experiment(scenario)
+    consistency.check(experiment.sample, frames * experiment.period_s)
     with _writer(experiment, target, frames, format) as writer:
         for image in experiment.frames(range(writer.frames, frames)):
             writer.append(image)

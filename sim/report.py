@@ -16,6 +16,7 @@ from PIL import Image as Picture
 
 from devices.server import upstream_endpoint
 from sim.judgement import Checkpoint, Judged
+from tango_jit.recon.pipeline import Options
 from tango_jit.streams import Denoised, Mailbox, Subscriber
 
 WATCHED = {
@@ -61,7 +62,6 @@ class Recorder:
         self.events: list[dict[str, Any]] = []
         self.last: dict[str, Denoised] = {}
         self.checkpoints: list[Checkpoint] = []
-        self.filter = "ram-lak"
         self._every_s, self._next_s = 5.0, 0.0
         self.values: dict[str, dict[str, Any]] = {}
 
@@ -112,16 +112,26 @@ class Recorder:
         detector = self._proxies["detector"]
         try:
             passes, recording = detector.passes, detector.recording
-            self.filter = self._proxies["reconstructor"].filter.name.lower().replace("_", "-")
+            options = self._options()
         except tango.DevFailed:  # the detector restarts: then a later picture
             return
         self._next_s = now_s + self._every_s
         if self.checkpoints and self.checkpoints[-1].picture is self.shown():
             return
-        self.checkpoints.append(Checkpoint(round(now_s, 2), self.shown(), np.asarray(passes), recording))
+        self.checkpoints.append(Checkpoint(round(now_s, 2), self.shown(), np.asarray(passes), recording, options))
         if len(self.checkpoints) > CHECKPOINTS:
             del self.checkpoints[1::2]
             self._every_s *= 2
+
+    def _options(self) -> Options:
+        """Those of the reconstruction as it is now; frames that the detector shifts have their axis elsewhere."""
+        reconstructor: Any = self._proxies["reconstructor"]
+        detector: Any = self._proxies["detector"]
+        names = "filter", "center_offset_px", "full_turn", "edge_extend"
+        chosen, offset, full_turn, extend = (x.value for x in reconstructor.read_attributes(list(names)))
+        shift = detector.read_attribute("center_shift_px").value
+        labels = reconstructor.get_attribute_config("filter").enum_labels
+        return Options(labels[chosen].lower().replace("_", "-"), offset - shift, full_turn, extend)
 
     def shown(self) -> Denoised:
         """The slice whose pictures are kept: xy if there is one. There must have been a slice."""

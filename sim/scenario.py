@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -78,7 +79,7 @@ class Beam(Struct, frozen=True, forbid_unknown_fields=True):
     photons: Annotated[float, Meta(ge=1, le=1e6)]
     weights: tuple[Fraction, ...] = (1.0,)  # how much of the beam has each energy; sum 1
     flicker: NotNegative = 0.0  # relative standard deviation from frame to frame
-    fall_off: Fraction = 0.1  # how much weaker it is in the corners
+    fall_off: Annotated[float, Meta(ge=0, le=0.9)] = 0.1  # how much weaker it is in the corners
 
 
 class Camera(Struct, frozen=True, forbid_unknown_fields=True):
@@ -110,7 +111,7 @@ class _Solid(Struct, frozen=True, forbid_unknown_fields=True, tag_field="shape")
 class Cylinder(_Solid, frozen=True, tag="cylinder", kw_only=True):
     radius_mm: Positive
     height_mm: Positive
-    growth_mm_s: float = 0.0  # its top rises
+    growth_mm_s: NotNegative = 0.0  # its top rises
 
 
 class Tablet(_Solid, frozen=True, tag="tablet", kw_only=True):
@@ -162,7 +163,7 @@ class Bubbles(Struct, frozen=True, forbid_unknown_fields=True):
 class Scenario(Struct, frozen=True, forbid_unknown_fields=True):
     """An experiment: scanner, beam, camera, sample. `loop_s`: after so long the sample is as it was (None: never)."""
 
-    name: str
+    name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
     title: str
     scanner: Scanner
     beam: Beam
@@ -171,7 +172,7 @@ class Scenario(Struct, frozen=True, forbid_unknown_fields=True):
     solid: tuple[Cylinder | Tablet | Ellipsoid, ...] = ()
     granules: tuple[Granules, ...] = ()
     bubbles: tuple[Bubbles, ...] = ()
-    start_s: float = 0.0  # how long the experiment has been going on at the first frame
+    start_s: NotNegative = 0.0  # how long the experiment has been going on at the first frame
     loop_s: Positive | None = None
     seed: Annotated[int, Meta(ge=0, le=2**62)] = 0
     fast: bool = False  # approximate noise
@@ -237,7 +238,12 @@ def _problems(scenario: Scenario) -> list[str]:
     found = []
     if abs(sum(scenario.beam.weights) - 1) > 1e-6:
         found.append(f"beam.weights: expected a sum of 1, got {sum(scenario.beam.weights):g}")
-    brightest = 1.06 * scenario.beam.photons * scenario.camera.counts_per_photon + scenario.camera.offset
+    found += [f"{key}: expected a finite number, got {value}" for key, value in _endless(scenario)]
+    found += [f"solid {s.name!r}.axis: expected a direction, got zeros" for s in scenario.solid if not any(s.axis)]
+    found += _out_of_step(scenario)
+    beam, camera = scenario.beam, scenario.camera
+    most = beam.photons * (1 + 4 * beam.flicker) + 6 * beam.photons**0.5
+    brightest = most * camera.counts_per_photon * (1 + 5 * camera.pixel_gain) + camera.offset
     if brightest > 65535:
         found.append(f"beam.photons: the open beam would give {brightest:.0f} counts, more than 65535 cannot be stored")
     for name, values in scenario.materials.items():
@@ -270,6 +276,39 @@ def _problems(scenario: Scenario) -> list[str]:
         ]
         if isinstance(part, Granules | Bubbles) and part.radius_mm[0] > part.radius_mm[1]:
             found.append(f"{label}.radius_mm: expected the smallest and the largest, got {part.radius_mm}")
+    return found
+
+
+def _endless(scenario: Scenario) -> list[tuple[str, float]]:
+    """Numbers that are infinite or none at all, by their keys (TOML has both)."""
+    found = []
+
+    def look(key: str, value: object) -> None:
+        if isinstance(value, dict):
+            for name, inner in value.items():
+                look(f"{key}.{name}" if key else str(name), inner)
+        elif isinstance(value, list | tuple):
+            for number, inner in enumerate(value, 1):
+                look(f"{key} {number}", inner)
+        elif isinstance(value, float) and not math.isfinite(value) and not (key.endswith("until_s") and value > 0):
+            found.append((key, value))
+
+    look("", msgspec.to_builtins(scenario))
+    return found
+
+
+def _out_of_step(scenario: Scenario) -> list[str]:
+    """What would make a loop jump."""
+    scanner, loop, found = scenario.scanner, scenario.loop_s, list[str]()
+    if loop is None:
+        return found
+    turns = loop / (scanner.views_a_turn * scanner.frame_period_s)
+    if not math.isclose(turns, max(round(turns), 1), rel_tol=1e-6):
+        found.append(f"loop_s: expected a whole number of turns, got {turns:g}")
+    for number, bubbles in enumerate(scenario.bubbles, 1):
+        for key in ("from_s", "until_s"):
+            if scenario.start_s < getattr(bubbles, key) < scenario.start_s + loop:
+                found.append(f"bubbles {number}.{key}: expected it before or after the loop, got a time within")
     return found
 
 

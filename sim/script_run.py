@@ -33,14 +33,12 @@ Nine = NDArray[np.float64]  # corner, edge along columns, edge along rows, in mm
 
 
 def recordings_of(script: Script, console: Console) -> dict[OtherRecording, Path]:
-    """The recordings that a script goes on with; those of simulated experiments are made now if there are none yet."""
-    found = {}
-    for event in script.events:
-        if isinstance(event, OtherRecording):
-            simulated = event.path is None
-            place = prepared(event.scenario(script.folder), console) if simulated else script.folder / str(event.path)
-            found[event] = place.resolve()
-    return found
+    """The recordings of the simulated experiments that a script goes on with; made now if there are none yet."""
+    return {
+        event: prepared(event.scenario(script.folder), console)
+        for event in script.events
+        if isinstance(event, OtherRecording) and event.path is None
+    }
 
 
 class ScriptRun:
@@ -57,7 +55,7 @@ class ScriptRun:
         *,
         recordings: Mapping[OtherRecording, Path] | None = None,
     ) -> None:
-        """`recordings`: where those are that the script goes on with (`recordings_of`); None: it names none."""
+        """`recordings`: of the simulated experiments that the script goes on with (`recordings_of`); None: of none."""
         self.script, self._proxies, self._clock = script, proxies, clock
         self._recordings = recordings or {}
         self._began_s = clock()
@@ -127,7 +125,7 @@ class ScriptRun:
                 frames = detector.read_attribute("recording_frames").value
                 detector.Seek(event.position if event.part is None else min(int(event.part * frames), frames - 1))
             case OtherRecording():
-                detector.write_attribute("recording", str(self._recordings[event]))
+                detector.write_attribute("recording", str(self._recording(event)))
                 detector.Stop()
                 detector.Start()
             case CenterShift():
@@ -139,6 +137,13 @@ class ScriptRun:
             case Command():
                 arguments = () if event.argument is None else (event.argument,)
                 self._proxies[event.device].command_inout(event.command, *arguments)
+
+    def _recording(self, event: OtherRecording) -> Path:
+        if event.path is not None:
+            return (self.script.folder / event.path).resolve()
+        if event not in self._recordings:
+            raise ValueError(f"experiment: expected the recording of {event.experiment} to be made before, it is not")
+        return self._recordings[event]
 
     def _place(self, event: MoveSlice | TiltSlice | ZoomSlice) -> None:
         reconstructor = self._proxies["reconstructor"]

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from msgspec.structs import replace
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
@@ -30,7 +31,7 @@ def simulate(
         float | None, typer.Option(min=1, help="Photons that reach a pixel in the open beam during a frame.")
     ] = None,
     binning: Annotated[int, typer.Option(min=1, help="Larger pixels, and fewer of them.")] = 1,
-    fast: Annotated[bool, typer.Option("--fast", help="Approximate noise, several times faster.")] = False,
+    fast: Annotated[bool, typer.Option("--fast", help="Approximate noise, about twice as fast.")] = False,
     format: Annotated[
         str | None, typer.Option(help="nxtomo, dxchange or flexray; without it the ending of --out tells.")
     ] = None,
@@ -71,11 +72,14 @@ def changed(
     binning: int,
     fast: bool,
 ) -> Scenario:
-    """A scenario with what the command line says; larger pixels collect the photons of those that they replace."""
+    """A scenario with what the command line says. Larger pixels collect the photons of those that they replace, and
+    are read out with a smaller gain, so that they do not saturate."""
     changes: dict[str, object] = {}
     if binning > 1:
+        camera = scenario.camera
         changes["scanner"] = scenario.scanner.binned(binning)
         changes["photons"] = scenario.beam.photons * binning**2
+        changes["camera"] = replace(camera, counts_per_photon=camera.counts_per_photon / binning**2)
     if seed is not None:
         changes["seed"] = seed
     if dose is not None:

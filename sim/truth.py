@@ -43,15 +43,16 @@ class Truth:
             self.experiment = Experiment(parse(recording.scenario, os.fspath(path)))
 
     def references(
-        self, indices: Sequence[int], places: Sequence[SliceGeometry], *, filter: str = "ram-lak"
+        self, indices: Sequence[int], places: Sequence[SliceGeometry], *, options: Options | None = None
     ) -> list[References]:
         """Both references of slices that were reconstructed from the frames at `indices` of the recording.
 
+        `options` of the reconstruction: the noise-free one is made with the same (None: those of a new device).
         Raises ValueError where the frames do not fill a window.
         """
         numbers = [self._numbers[index] for index in indices]
         pipeline = Pipeline(
-            Header("truth", "raw", self.experiment.geometry, True), None, None, Options(filter=filter), "cpu"
+            Header("truth", "raw", self.experiment.geometry, True), None, None, options or Options(), "cpu"
         )
         angle, before = 0.0, numbers[0]
         for count, image in enumerate(self.experiment.noise_free_frames(numbers)):

@@ -71,6 +71,10 @@ def ramp_response(size: int, filter: str) -> Array:
 # Mean transmission of the lit detector below which a shutter was closed or the beam was lost: no object absorbs that
 # much everywhere.
 NO_BEAM = 1e-3
+# Counts of the beam, as part of those of bright pixels, below which a pixel is dead: the noise of dark and flat leaves
+# a pixel that sees nothing some counts above its dark as often as below.
+DEAD = 0.01
+_BRIGHT = 90  # percentile: a beam that lights a tenth of the detector is enough
 
 
 class _Bridge(NamedTuple):
@@ -156,7 +160,7 @@ class Preprocessor:
                 raise ValueError("flat: expected the mean flat field, or already linear frames, got None")
             dark = _field("dark", np.zeros(shape) if dark is None else dark, shape)
             flat = _field("flat", flat, shape)
-            self._dead = ~(np.isfinite(flat) & (flat > dark))
+            self._dead = _dead(flat, dark)
             if saturation_counts is not None:
                 self._dead |= flat >= saturation_counts
             self._dark = torch.from_numpy(np.where(self._dead, 0, dark).astype(np.float32))
@@ -227,6 +231,13 @@ class Preprocessor:
             values = _extended(values, extend)
         spectrum = torch.fft.rfft(values, n=self._size).mul_(self._response)
         return torch.fft.irfft(spectrum, n=self._size)[..., extend : extend + cols]
+
+
+def _dead(flat: NDArray[np.float64], dark: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """(rows, cols): pixels that see hardly any beam, or whose flat or dark is no number."""
+    good = np.isfinite(flat) & np.isfinite(dark)
+    light = np.where(good, flat, 0) - np.where(good, dark, 0)
+    return ~good | (light <= max(DEAD * float(np.percentile(light, _BRIGHT)), 0.0))
 
 
 def _field(name: str, value: ArrayLike, shape: tuple[int, int]) -> Array:

@@ -211,6 +211,29 @@ def test_dead_pixels_are_bridged_along_their_row(flat_value: float) -> None:
     np.testing.assert_allclose(got, linear(integrals), atol=2e-5)
 
 
+def test_pixels_that_see_nothing_are_dead_whatever_the_noise() -> None:
+    """Half of them have a few counts more in the flat than in the dark."""
+    rng = np.random.default_rng(3)
+    dark = 100 + rng.normal(0, 2, (ROWS, COLS))
+    flat = dark + 20000
+    dead = np.zeros((ROWS, COLS), bool)
+    dead[1:4, 3:14:2] = True
+    flat[dead] = dark[dead] + rng.normal(0, 2, dead.sum())
+    assert 0 < (flat[dead] > dark[dead]).sum() < dead.sum()
+    raw = (dark + (flat - dark) * np.exp(-1.2) + rng.normal(0, 2, (ROWS, COLS)))[None]
+    got = Preprocessor(SCAN, dark=dark, flat=flat)(raw)
+    np.testing.assert_allclose(got, linear(np.full((1, ROWS, COLS), 1.2)), atol=5e-3)
+
+
+def test_a_beam_that_lights_a_part_leaves_that_part_alone() -> None:
+    """A dim pixel of a vignetted beam is no dead one."""
+    dark, flat = np.full((ROWS, COLS), 100.0), np.full((ROWS, COLS), 20100.0)
+    flat[:, 0] = 100 + 20000 * 0.02
+    raw = (dark + (flat - dark) * np.exp(-np.linspace(0, 1, COLS)))[None]
+    got = Preprocessor(SCAN, dark=dark, flat=flat)(raw)
+    np.testing.assert_allclose(got, linear(np.broadcast_to(np.linspace(0, 1, COLS), (1, ROWS, COLS))), atol=1e-4)
+
+
 def test_a_dead_row_is_copied_from_the_nearest_good_one() -> None:
     rng = np.random.default_rng(2)
     integrals = rng.uniform(0, 2, (1, ROWS, COLS))

@@ -148,6 +148,17 @@ def test_standing_solids_are_projected_again_when_they_change() -> None:
         assert project.integrals(objects, 0.7)[0][15, 20] == pytest.approx(0.02 * radius, rel=1e-6)
 
 
+def test_what_stands_on_the_axis_at_one_moment_alone_moves_all_the_same() -> None:
+    """A ball that swings through the axis is projected where it is, moment by moment."""
+    project = Projector(CONE)
+    moments = [
+        Objects(Ellipsoids.none(1), (ellipsoid((x, 0, z), (0, 0, 1), (6, 6, 6), [0.05]),))
+        for x, z in ((0.0, 0.0), (0.0, 9.0), (7.0, 0.0))
+    ]
+    expected = np.mean([np.exp(-project.integrals(m, 0.3)[0].astype(np.float64)) for m in moments], axis=0)
+    np.testing.assert_allclose(project.transmission(moments, [0.3, 0.3, 0.3]), expected, rtol=5e-6)
+
+
 @pytest.mark.parametrize("geometry", GEOMETRIES)
 def test_transmission_is_the_mean_over_moments_and_energies(geometry: ScanGeometry) -> None:
     project, angles = Projector(geometry), [0.1, 0.13, 0.2]

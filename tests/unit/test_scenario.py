@@ -51,6 +51,14 @@ def test_a_file_of_ones_own(tmp_path: Path) -> None:
         ("wax = [\n    0.035,\n]", "wax = [0.035, 0.02]", "materials.wax: expected 1 values"),
         ('shape = "ellipsoid"', 'shape = "cube"', r"Invalid value 'cube' - at `\$\.solid"),
         ("[beam]", "[beam", "scenario: "),
+        ("photons = 3500.0", "photons = nan", "photons"),
+        ("seed = 0", "seed = 0.5", r"Expected `int`.*\$\.seed"),
+        ('name = "balls"', 'name = "my/balls"', r"\$\.name"),
+        ("loop_s = 28.8", "loop_s = 28.0", "loop_s: expected a whole number of turns, got 7.7"),
+        ("start_s = 0.0", "start_s = -3.0", r"\$\.start_s"),
+        ("center_mm = [\n    13.0,", "center_mm = [\n    inf,", "center_mm 1: expected a finite number, got inf"),
+        ("center_mm = [\n    13.0,", "center_mm = [\n    nan,", "center_mm 1: expected a finite number, got nan"),
+        ("axis = [\n    0.0,\n    0.0,\n    1.0,\n]", "axis = [0, 0, 0]", r"axis: expected a direction, got zeros"),
     ],
 )
 def test_what_is_wrong_is_said(old: str, new: str, words: str) -> None:

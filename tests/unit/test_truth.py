@@ -55,6 +55,18 @@ def test_references_are_what_the_frames_show_without_noise_and_the_object(record
     assert np.corrcoef(references.noise_free[inside], references.object[inside])[0, 1] > 0.95
 
 
+def test_the_noise_free_reference_is_made_as_the_slice_was(recording: Path) -> None:
+    """Another filter, and a centre that is off, show in it; the object stays as it is."""
+    place = default_slices(scenario().scanner.geometry)["xy"]
+    truth = Truth(recording)
+    plain, other = (
+        truth.references(range(150), [place], options=options)[0]
+        for options in (None, Options(filter="hann", center_offset_px=2.0))
+    )
+    assert np.abs(plain.noise_free - other.noise_free).max() > 0.005
+    np.testing.assert_array_equal(plain.object, other.object)
+
+
 def test_a_loop_has_its_truth_over_its_end(recording: Path) -> None:
     geometry = scenario().scanner.geometry
     place, truth = default_slices(geometry)["xz"], Truth(recording)
