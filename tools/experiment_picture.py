@@ -8,11 +8,12 @@ slice, below a horizontal one. Without a second argument docs/images/EXPERIMENT.
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from rich.console import Console
 
 from sim.prepared import prepared
@@ -23,7 +24,6 @@ from tango_jit.learn import Denoiser, PatchSampler, Trainer
 from tango_jit.recon.pipeline import Options, Pipeline, full_slice
 from tango_jit.recon.reconstructor import Reconstructor
 from tango_jit.recordings import open_recording
-from tools.demo_picture import side_by_side
 
 IMAGES = Path(__file__).resolve().parent.parent / "docs" / "images"
 CAPTIONS = {
@@ -35,6 +35,7 @@ CAPTIONS = {
 EVERY, PAIRS, STEPS = 60, 128, 60  # frames, new pairs, training steps
 HEIGHTS_MM = {"tablet-soap": 4.0, "tablet-gel": -20.0}  # of the horizontal slice
 BRIGHTEST = 0.05  # 1/mm
+GAP, CAPTION, GREYS = 8, 24, 64  # pixels, pixels, shades: enough for the eye, and half the bytes
 
 
 def places(height_mm: float) -> dict[str, SliceGeometry]:
@@ -70,6 +71,21 @@ def learned(path: Path, slices: dict[str, SliceGeometry]) -> tuple[dict[str, NDA
     denoiser.load(trainer.weights())
     denoiser.guard = False
     return halves, denoiser, range(first, first + 150)
+
+
+def side_by_side(images: Mapping[str, Image.Image], captions: Mapping[str, str]) -> Image.Image:
+    """One picture in shades of grey; `images` are those of `captions`, of one size. Raises ValueError otherwise."""
+    sizes = {image.size for image in images.values()}
+    if set(images) != set(captions) or len(sizes) != 1:
+        raise ValueError(f"pictures: expected {', '.join(captions)} of one size, got {list(images)} of {sorted(sizes)}")
+    width, height = sizes.pop()
+    whole = Image.new("L", (len(captions) * (width + GAP) - GAP, height + CAPTION), 255)
+    draw, font = ImageDraw.Draw(whole), ImageFont.load_default(15)
+    for index, (name, caption) in enumerate(captions.items()):
+        left = index * (width + GAP)
+        whole.paste(images[name].convert("L"), (left, CAPTION))
+        draw.text((left + width / 2, CAPTION / 2), caption, fill=0, font=font, anchor="mm")
+    return whole.quantize(GREYS)
 
 
 def main() -> None:
