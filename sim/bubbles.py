@@ -26,7 +26,7 @@ from sim.scenario import Bubbles
 from sim.solids import Array, Ellipsoids
 
 GAP_MM = 0.06  # of liquid between two lanes; at least half of that between two bubbles
-SMALLEST, FILLS = 0.6, 0.78  # radius of a bubble, as part of its lane's: merged ones grow by 1.26
+SMALLEST, FILLS = 0.7, 0.78  # radius of a bubble, as part of its lane's: merged ones grow by 1.26
 FULL = 0.98  # of its lane's radius has a bubble in a drained foam
 BIRTH = 0.15  # of its radius is a bubble's when it appears
 SWAY = 0.25  # relative change of a lane's rate
@@ -141,16 +141,17 @@ class Plume:
         merged, gone = self._merging(k, age - risen)
         partner = FILLS * (SMALLEST + (1 - SMALLEST) * self._chance(lane, k - 1, 0)) * lanes.safety[lane]
         fill = np.where(merged, np.cbrt(fill**3 + partner**3), fill)
-        fill = np.where(merged, fill + (FULL - fill) * np.clip((age - risen - 1) / 2, 0, 1), fill)  # the foam drains
+        fill = np.where(merged, fill + (FULL - fill) * np.clip(2 * (age - risen - 1), 0, 1), fill)  # the foam drains
         grown = np.clip(age / lanes.attached[lane], 0, 1)
         fill = fill * np.where(age < lanes.attached[lane], BIRTH + (1 - BIRTH) * np.cbrt(grown), 1.0)
         center, wide = self._widened(lane, foot, fill * radius)
         size = fill * radius * wide
         rising = np.clip((age - lanes.attached[lane]) / (risen - lanes.attached[lane]), 0, 1)
         strength = np.sin(np.pi * rising)  # sways and flattens in the middle of its way
-        room = np.maximum(radius * wide * lanes.safety[lane] - size - GAP_MM / 2, 0) * strength
+        aside = np.maximum(strength, np.clip(4 * (age - risen), 0, 1))  # and is pushed aside in the foam
+        room = np.maximum(radius * wide * lanes.safety[lane] - size - GAP_MM / 2, 0) * aside
         hertz = spec.wobble_hz if self._loop_s is None else np.round(spec.wobble_hz * self._loop_s) / self._loop_s
-        turn = 2 * np.pi * (hertz * time_s + self._chance(lane, k, 1))
+        turn = 2 * np.pi * (hertz * np.where(rising < 1, time_s, 0.0) + self._chance(lane, k, 1))
         x = lanes.x[lane] * wide + room * np.cos(turn)
         y = lanes.y[lane] * wide + room * np.sin(turn)
         tilt = 0.35 * strength

@@ -27,8 +27,8 @@ class Checkpoint(NamedTuple):
 
 
 class Judged(NamedTuple):
-    """`curve`: for each picture t_s, slice, first_frame, last_frame and what `truth.compared` gives; `last`: the
-    references of the last one (None: it has none)."""
+    """`curve`: for each picture t_s, slice, first_frame, last_frame and what `truth.compared` gives, or an `error` that
+    says why not; `last`: the references of the last one (None: it has none)."""
 
     curve: list[dict[str, Any]]
     last: References | None
@@ -59,10 +59,15 @@ def judge(
         if path not in truths:
             truths[path] = Truth(path) if has_truth(path) else None
         truth, last = truths[path], None
-        indices = _indices(checkpoint)
+        indices = [] if truth is None else _indices(checkpoint, truth.numbers)
+        picture = checkpoint.picture
         if truth is not None and indices:
-            picture = checkpoint.picture
-            last = truth.references(indices, [picture.geometry], options=checkpoint.options)[0]
+            try:
+                last = truth.references(indices, [picture.geometry], options=checkpoint.options)[0]
+            except ValueError as error:  # a picture that cannot be compared must not cost the others
+                label = {"t_s": checkpoint.t_s, "slice": picture.slice, "error": str(error)}
+                curve.append(label)
+        if truth is not None and last is not None:
             middle = picture.data.shape[1] // 2
             denoised, raw = picture.data[0, middle], picture.data[1, middle]
             inside = in_view(truth.experiment.geometry, picture.geometry)
@@ -73,8 +78,10 @@ def judge(
     return Judged(curve, last)
 
 
-def _indices(checkpoint: Checkpoint) -> list[int]:
+def _indices(checkpoint: Checkpoint, recorded: Sequence[int]) -> list[int]:
     """Where the frames of a picture stand in the recording; empty: that is not known (any more)."""
-    frames = range(checkpoint.picture.first_frame, checkpoint.picture.last_frame + 1)
-    found = [recording_index(checkpoint.passes, frame) for frame in frames]
-    return [] if None in found else [index for index in found if index is not None]
+    first, last = checkpoint.picture.first_frame, checkpoint.picture.last_frame
+    if recording_index(checkpoint.passes, first) is None:
+        return []
+    found = [recording_index(checkpoint.passes, frame, recorded) for frame in range(first, last + 1)]
+    return [index for index in found if index is not None]

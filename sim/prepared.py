@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import os
+import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -16,6 +18,7 @@ from sim.scenario import Scenario
 from tango_jit import __version__
 
 TURNS = 6
+UNUSED_S = 7 * 24 * 3600.0  # nobody replays an older version any more
 
 
 def looped(scenario: Scenario) -> Scenario:
@@ -35,7 +38,8 @@ def frames_of(scenario: Scenario) -> int:
 def prepared(experiment: Scenario, console: Console, *, folder: Path | None = None) -> Path:
     """The looped recording of an experiment; made now if there is none yet.
 
-    `folder`: where it is kept; None: the user's cache. Older versions of it are removed. Two calls at once do no harm.
+    `folder`: where it is kept; None: the user's cache. Versions of it that nobody has used for a week
+    are removed. Two calls at once do no harm.
     Raises ScenarioError, OSError.
     """
     scenario = looped(experiment)
@@ -45,7 +49,8 @@ def prepared(experiment: Scenario, console: Console, *, folder: Path | None = No
     path = cache / f"{stem}-{digest}.nxs"
     if not path.exists():
         for old in cache.glob(f"{glob.escape(stem)}-{'?' * 12}.nxs"):
-            old.unlink(missing_ok=True)
+            if time.time() - old.stat().st_mtime > UNUSED_S:
+                old.unlink(missing_ok=True)
         columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
         with Progress(*columns, console=console) as progress:
             task = progress.add_task(f"simulating {scenario.title}, once", total=frames_of(scenario))
@@ -58,4 +63,5 @@ def prepared(experiment: Scenario, console: Console, *, folder: Path | None = No
                     progress=lambda done, total: progress.update(task, completed=done),
                 )
                 made.replace(path)
+    os.utime(path)  # it is used
     return path

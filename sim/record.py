@@ -41,6 +41,8 @@ def record(
     if not 1 <= frames <= MOST_FRAMES:
         raise ValueError(f"frames: expected 1 to {MOST_FRAMES}, got {frames}")
     target = os.fspath(path)
+    if not os.path.isdir(folder := os.path.dirname(os.path.abspath(target))):
+        raise FileNotFoundError(f"{target}: expected a folder that exists, got {folder}")
     if os.path.exists(target):
         raise FileExistsError(f"{target}: expected a new recording, but there is one of that name")
     experiment = Experiment(scenario)

@@ -17,15 +17,25 @@ OVERSCAN = 0.009  # of a turn; a window takes steps back of up to 0.01
 PASSES = 500  # with two numbers each just what may be pushed as an event
 
 
-def recording_index(passes: Any, frame_number: int) -> int | None:
+def recording_index(passes: Any, frame_number: int, recorded: Sequence[int] | None = None) -> int | None:
     """Index in the recording of the frame that was sent under a number: what a ground truth is looked up by.
 
     `passes` (n, 2) as the attribute of that name: from the first number of a row on, the frames are those from the
-    index of that row on, one by one, up to the next row. None: the number is older than all rows.
+    index of that row on, up to the next row. `recorded`: the frame numbers of the recording, whose gaps the numbers
+    that were sent have too; None: there are no gaps. Returns None for a number older than all rows, or not sent.
     """
     rows = np.asarray(passes, np.int64).reshape(-1, 2)
     at = int(np.searchsorted(rows[:, 0], frame_number, side="right")) - 1
-    return None if at < 0 else int(rows[at, 1] + frame_number - rows[at, 0])
+    if at < 0:
+        return None
+    first, index = int(rows[at, 0]), int(rows[at, 1])
+    if recorded is None:
+        return index + frame_number - first
+    if index >= len(recorded):
+        return None
+    wanted = recorded[index] + frame_number - first
+    found = int(np.searchsorted(np.asarray(recorded), wanted))
+    return found if found < len(recorded) and recorded[found] == wanted else None
 
 
 @dataclass(frozen=True)

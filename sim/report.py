@@ -111,9 +111,11 @@ class Recorder:
         """Remember the picture of this moment, to be compared with the truth; of a long run a few, evenly spread."""
         detector = self._proxies["detector"]
         try:
-            passes, recording = detector.passes, detector.recording
+            series, passes, recording = detector.series, detector.passes, detector.recording
             options = self._options()
         except tango.DevFailed:  # the detector restarts: then a later picture
+            return
+        if self.shown().series != series:  # of a series that is over: nobody tells any more which frames those were
             return
         self._next_s = now_s + self._every_s
         if self.checkpoints and self.checkpoints[-1].picture is self.shown():

@@ -15,6 +15,7 @@ from tango_jit.geometry import ScanGeometry
 Positive = Annotated[float, Meta(gt=0)]
 NotNegative = Annotated[float, Meta(ge=0)]
 Fraction = Annotated[float, Meta(ge=0, le=1)]
+Tilt = Annotated[float, Meta(ge=-0.8, le=0.8)]
 Whole = Annotated[int, Meta(ge=0)]
 Point = tuple[float, float, float]
 Range = tuple[Positive, Positive]
@@ -38,9 +39,9 @@ class Scanner(Struct, frozen=True, forbid_unknown_fields=True):
     source_detector_mm: Positive | None = None
     axis_column: float | None = None
     mid_row: float | None = None
-    roll_rad: float = 0.0
-    pitch_rad: float = 0.0
-    yaw_rad: float = 0.0
+    roll_rad: Tilt = 0.0
+    pitch_rad: Tilt = 0.0
+    yaw_rad: Tilt = 0.0
     open: Fraction = 1.0  # part of the frame period during which the shutter is open
     moments: Annotated[int, Meta(ge=1, le=64)] = 4  # over which an exposure is averaged
 
@@ -235,11 +236,27 @@ def _checked(scenario: Scenario, where: str) -> Scenario:
 
 def _problems(scenario: Scenario) -> list[str]:
     energies, names = len(scenario.beam.weights), [s.name for s in scenario.solid]
-    found = []
+    found = [f"{key}: expected a finite number, got {value}" for key, value in _endless(scenario)]
+    if found:
+        return found
     if abs(sum(scenario.beam.weights) - 1) > 1e-6:
         found.append(f"beam.weights: expected a sum of 1, got {sum(scenario.beam.weights):g}")
-    found += [f"{key}: expected a finite number, got {value}" for key, value in _endless(scenario)]
-    found += [f"solid {s.name!r}.axis: expected a direction, got zeros" for s in scenario.solid if not any(s.axis)]
+    found += [
+        f"solid {solid.name!r}.axis: expected a direction, got {solid.axis}"
+        for solid in scenario.solid
+        if not 1e-6 < math.hypot(*solid.axis) < 1e6
+    ]
+    found += [
+        f"bubbles {number}.until_s: expected more than from_s, got {bubbles.until_s:g}"
+        for number, bubbles in enumerate(scenario.bubbles, 1)
+        if bubbles.until_s <= bubbles.from_s
+    ]
+    scanner = scenario.scanner
+    bad, most = scenario.camera.dead + scenario.camera.hot, scanner.rows * scanner.cols // 10
+    if bad > most:
+        found.append(f"camera: expected at most {most} dead and hot pixels, a tenth of all, got {bad}")
+    if scanner.geometry.radius_mm <= 0:
+        found.append(f"scanner.axis_column: expected a column of the detector, got {scanner.axis_column}")
     found += _out_of_step(scenario)
     beam, camera = scenario.beam, scenario.camera
     most = beam.photons * (1 + 4 * beam.flicker) + 6 * beam.photons**0.5

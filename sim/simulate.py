@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
-from sim.record import part_of, record
+from sim.record import MOST_FRAMES, part_of, record
 from sim.scenario import Scenario, load
 
 console = Console()
@@ -19,12 +19,12 @@ console = Console()
 def simulate(
     experiment: Annotated[str, typer.Argument(help=f"{', '.join(Scenario.BUILT_IN)}, or a scenario file (TOML).")],
     out: Annotated[Path, typer.Option(help="The recording: a file, or a folder for FleX-ray.")],
-    minutes: Annotated[float, typer.Option(min=0, help="How much of the experiment is recorded.")] = 5.0,
+    minutes: Annotated[float, typer.Option(min=0, max=1e5, help="How much of the experiment is recorded.")] = 5.0,
     turns: Annotated[
-        int | None, typer.Option(min=1, help="Turns of the scanner to record, instead of minutes.")
+        int | None, typer.Option(min=1, max=MOST_FRAMES, help="Turns of the scanner to record, instead of minutes.")
     ] = None,
     start_minutes: Annotated[
-        float | None, typer.Option(help="How long the experiment has been going on at the first frame.")
+        float | None, typer.Option(min=0, max=1e5, help="How long the experiment has been going on at the first frame.")
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Another sample of the same kind, and other noise.")] = None,
     dose: Annotated[

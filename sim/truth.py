@@ -7,14 +7,16 @@ object itself, averaged over the time of these frames, is what a perfect reconst
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from skimage.metrics import structural_similarity
 
 from sim.experiment import Experiment
+from sim.replay import Replay
 from sim.scenario import ScenarioError, parse
 from tango_jit.geometry import ScanGeometry, SliceGeometry
 from tango_jit.recon.pipeline import Options, Pipeline, full_slice
@@ -39,8 +41,24 @@ class Truth:
         with open_recording(path) as recording:
             if recording.scenario is None:
                 raise ScenarioError(f"{os.fspath(path)}: expected a simulated recording, this one carries no scenario")
-            self._numbers = [int(number) for number in recording.frame_numbers]
+            self.numbers = [int(number) for number in recording.frame_numbers]
+            self._angles_rad = [float(angle) for angle in recording.angles_rad]
             self.experiment = Experiment(parse(recording.scenario, os.fspath(path)))
+
+    def _replayed(self, indices: Sequence[int]) -> Iterator[Image]:
+        """Noise-free frames with angles, numbers and poses as the detector sends them, over the end of a loop too."""
+        ends = [(a, b) for a, b in pairwise(indices) if b <= a]
+        first, last = (ends[0][1], ends[0][0]) if ends else (0, len(self.numbers) - 1)
+        views = _Views(self.experiment.header, self.numbers, self._angles_rad)
+        replay = Replay(views, "truth", first, last, lambda: True, at=indices[0])
+        numbers = [self.numbers[index] for index in indices]
+        for index, made in zip(indices, self.experiment.noise_free_frames(numbers), strict=True):
+            views.data[index] = made.data
+            found = replay.peek()
+            assert found is not None and found[0] == index, "the frames of a window follow each other"
+            yield found[1]
+            replay.take()
+            del views.data[index]
 
     def references(
         self, indices: Sequence[int], places: Sequence[SliceGeometry], *, options: Options | None = None
@@ -50,21 +68,15 @@ class Truth:
         `options` of the reconstruction: the noise-free one is made with the same (None: those of a new device).
         Raises ValueError where the frames do not fill a window.
         """
-        numbers = [self._numbers[index] for index in indices]
+        numbers = [self.numbers[index] for index in indices]
         pipeline = Pipeline(
             Header("truth", "raw", self.experiment.geometry, True), None, None, options or Options(), "cpu"
         )
-        angle, before = 0.0, numbers[0]
-        for count, image in enumerate(self.experiment.noise_free_frames(numbers)):
-            # In a loop the last frame is followed by the first: the angle goes on all the same.
-            step = self.experiment.angle_rad(1) - self.experiment.angle_rad(0)
-            angle = image.angle_rad if count == 0 else angle + step * max(image.frame - before, 1)
-            before = image.frame
-            placed = Image("truth", count, angle, 0.0, image.data, None)
-            pipeline.add(placed, pipeline.filter(placed))
+        for image in self._replayed(indices):
+            pipeline.add(image, pipeline.filter(image))
         window = pipeline.window()
         if window is None:
-            raise ValueError(f"truth: expected frames of a whole turn, got {len(numbers)}")
+            raise ValueError(f"truth: expected frames that fill a window, got {len(numbers)}: {pipeline.obstacle}")
         return [
             References(
                 full_slice(pipeline.reconstruct(window, place)),
@@ -72,6 +84,33 @@ class Truth:
             )
             for place in places
         ]
+
+
+class _Views:
+    """Noise-free frames as a recording that a `Replay` can go through."""
+
+    dark = flat = None
+
+    def __init__(self, header: Header, numbers: Sequence[int], angles_rad: Sequence[float]) -> None:
+        self.header, self.frame_numbers, self._angles_rad = header, numbers, angles_rad
+        self.data: dict[int, Picture] = {}
+
+    def __len__(self) -> int:
+        return len(self.frame_numbers)
+
+    def frame(self, index: int, /) -> Image:
+        empty = np.empty((0, 0), np.float32)  # of frames that are only asked for their angle
+        angle = self._angles_rad[index]
+        return Image("truth", self.frame_numbers[index], angle, 0.0, self.data.get(index, empty), None)
+
+    def close(self) -> None:
+        self.data.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 def in_view(scan: ScanGeometry, place: SliceGeometry) -> NDArray[np.bool_]:

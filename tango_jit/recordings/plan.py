@@ -89,6 +89,6 @@ def check_space(path: str | os.PathLike[str], needed_bytes: int) -> None:
     wanted, free = int(needed_bytes * 1.05) + (64 << 20), shutil.disk_usage(folder).free
     if free < wanted:
         raise OSError(
-            f"{os.fspath(path)}: expected {wanted / 1e9:.1f} GB of free space for {needed_bytes / 1e9:.1f} GB of "
-            f"frames and a margin, got {free / 1e9:.1f} GB; make room or choose another disk"
+            f"{os.fspath(path)}: expected {wanted / 1e6:,.0f} MB of free space for {needed_bytes / 1e6:,.0f} MB of "
+            f"frames and a margin, got {free / 1e6:,.0f} MB; make room or choose another disk"
         )

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
 from sim.experiment import Experiment
 from sim.judgement import Checkpoint, judge
 from sim.record import record
+from sim.replay import Replay
 from sim.scenario import Scenario, ScenarioError, load
 from sim.truth import References, Truth, compared, in_view, scores
 from tango_jit.geometry import ScanGeometry, default_slices
@@ -85,7 +87,7 @@ def test_truth_needs_a_simulated_recording_and_a_whole_turn(recording: Path, tmp
     with pytest.raises(ScenarioError, match=r"other\.nxs: expected a simulated recording"):
         Truth(tmp_path / "other.nxs")
     place = default_slices(scenario().scanner.geometry)["xy"]
-    with pytest.raises(ValueError, match="expected frames of a whole turn, got 100"):
+    with pytest.raises(ValueError, match="expected frames that fill a window, got 100"):
         Truth(recording).references(range(100), [place])
 
 
@@ -165,3 +167,57 @@ def test_both_references_are_compared_with_both_pictures() -> None:
     found = compared(picture, picture, References(picture + 0, picture + np.float32(0.001)), np.ones((40, 40), bool))
     assert set(found) == {"noise_free", "object"}
     assert all(set(part) == {"raw", "denoised"} for part in found.values())
+
+
+def parallel() -> Scenario:
+    scanner = msgspec.structs.replace(scenario().scanner, beam="parallel", pixel_mm=1.0)
+    return scenario().with_(scanner=scanner, name="parallel")
+
+
+@pytest.mark.parametrize(
+    ("made", "frames", "left_out"),
+    [(scenario(), 300, ()), (scenario(), 299, ()), (scenario(), 300, (160, 161)), (parallel(), 225, ())],
+    ids=["whole turns", "a frame short", "frames missing", "one and a half turns, parallel"],
+)
+def test_live_pictures_of_a_looped_replay_are_near_their_reference(
+    made: Scenario, frames: int, left_out: tuple[int, ...], tmp_path: Path
+) -> None:
+    """Wherever the window stands, over the end of a loop and over gaps: what is left is the noise, the same for all."""
+    path = tmp_path / "scan.nxs"
+    experiment = Experiment(made)
+    with create_recording(
+        path, experiment.header, experiment.dark(), experiment.flat(), scenario=made.to_toml()
+    ) as writer:
+        for image in experiment.frames(number for number in range(frames) if number not in left_out):
+            writer.append(image)
+    place = default_slices(made.scanner.geometry)["xy"]
+    checkpoints = []
+    with open_recording(path) as source:
+        replay = Replay(source, "s", 0, -1, lambda: True)
+        pipeline = Pipeline(source.header, source.dark, source.flat, Options(), "cpu")
+        for count in range(2 * frames - 60):
+            found = replay.peek()
+            assert found is not None
+            pipeline.add(found[1], pipeline.filter(found[1]))
+            replay.take()
+            window = pipeline.window()
+            if window is None or count % 45:
+                continue
+            raw = full_slice(pipeline.reconstruct(window, place))
+            data = np.stack([raw, raw])[:, None]
+            span = int(window.first_frame), int(window.last_frame)
+            picture = Denoised("xy", 1, place, "s", *span, 0.0, True, data, 3, None)
+            checkpoints.append(Checkpoint(float(count), picture, replay.passes, str(path)))
+    judged = judge(checkpoints)
+    assert len(judged.curve) == len(checkpoints) > 4
+    found_db = [line["noise_free"]["raw"]["psnr_db"] for line in judged.curve]
+    assert max(found_db) - min(found_db) < 0.8, found_db
+
+
+def test_a_picture_that_cannot_be_compared_costs_no_other(recording: Path) -> None:
+    raw = np.zeros(default_slices(scenario().scanner.geometry)["xy"].shape)
+    good = checkpoint(recording, raw, raw, 0, [[0, 0]])
+    short = Denoised("xy", 1, good.picture.geometry, "s", 0, 99, 0.0, True, good.picture.data, 3, None)
+    judged = judge([good._replace(picture=short), good])
+    assert "expected frames that fill a window, got 100" in judged.curve[0]["error"]
+    assert judged.curve[1]["noise_free"]["raw"]["psnr_db"] is not None
