@@ -1,0 +1,128 @@
+"""What a reconstructor says of itself: states, alarms, and places that cannot be shown."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tango_jit.geometry import ScanGeometry, SliceGeometry
+from tango_jit.recon.pipeline import Pipeline
+from tango_jit.services.service import State
+from tango_jit.services.slices import SliceTable
+from tango_jit.streams import Header, Image, SeriesEnd, Slice
+from tests.events import wait_until
+from tests.services.conftest import CONE, FAN, PARALLEL, VIEWS, Scan, pass_turns
+from tests.services.test_reconstructor_service import OFF_PLANE, filled
+
+
+def test_losses_alarm_for_a_while(bench, clock):
+    scan = Scan(FAN)
+    bench = filled(bench(clock=clock), scan)
+    bench.after(0.3)
+    assert bench.values["state"] is State.RUNNING
+    bench.frames(scan, VIEWS, VIEWS + 3)
+    bench.after(0.3)
+    assert bench.values["frames_lost"] == 2
+    assert bench.values["state"] is State.ALARM
+    assert "2 frames lost" in bench.values["status"]
+    clock.now += 5
+    bench.frames(scan, VIEWS + 4)
+    bench.after(0.3)
+    assert bench.values["state"] is State.ALARM
+    clock.now += 6
+    bench.frames(scan, VIEWS + 5)
+    bench.after(0.3)
+    assert bench.values["state"] is State.RUNNING
+    assert bench.values["frames_lost"] == 2
+
+
+def test_the_end_of_a_series_and_silence_are_standby(bench, clock):
+    scan = Scan(FAN)
+    bench = filled(bench(clock=clock), scan)
+    bench.after(3)
+    assert bench.values["state"] is State.STANDBY
+    assert "no frame for 3 s" in bench.values["status"]
+    bench.frames(scan, VIEWS)
+    bench.after(0.3)
+    assert bench.values["state"] is State.RUNNING
+    bench.push(SeriesEnd(scan.series, VIEWS + 1))
+    assert bench.filtered.wait(SeriesEnd) == SeriesEnd("scan#1", VIEWS + 1)
+    bench.after(0.3)
+    assert bench.values["state"] is State.STANDBY
+    assert f"{scan.series} ended after {VIEWS + 1} frames" in bench.values["status"]
+
+
+def test_a_slice_that_the_scan_cannot_show_alarms_and_the_others_go_on(bench, clock):
+    scan = Scan(FAN)
+    bench = filled(bench(clock=clock, slices=SliceTable({"off": OFF_PLANE, "xy": None})), scan)
+    bench.after(0.3)
+    assert bench.values["state"] is State.ALARM
+    assert "off: slice: expected the plane z = 0 mm" in bench.values["status"]
+    assert {slice.slice for slice in bench.slices.all(Slice)} == {"xy"}
+    bench.service.remove_slice("off")
+    bench.frames(scan, VIEWS)
+    bench.after(0.3)
+    assert bench.values["state"] is State.RUNNING
+    assert bench.slices.wait(Slice, lambda slice: slice.last_frame == VIEWS).slice == "xy"
+
+
+def test_a_place_that_the_scan_cannot_show_is_refused(bench):
+    bench = filled(bench(), Scan(FAN))
+    before = bench.values
+    with pytest.raises(ValueError, match="geometry_xy: slice: expected the plane z = 0 mm"):
+        bench.service.move_slice("xy", OFF_PLANE.nine)
+    assert bench.values["geometry_xy"] is before["geometry_xy"]
+    assert bench.values["generation"] == before["generation"]
+
+
+def test_counts_wait_for_their_flat_field(bench, clock):
+    scan = Scan(FAN, counts=True)
+    bench = bench(clock=clock)
+    bench.push(scan.header, scan.dark, *(scan.image(n) for n in range(3)))
+    wait_until(lambda: bench.after(0.3) or bench.values["frames_refused"] == 3, 5, "3 refused frames")
+    assert bench.values["state"] is State.ALARM
+    assert "expected a flat field" in bench.values["status"]
+    assert not bench.filtered.all(Image)
+    bench.push(scan.flat)
+    bench.frames(scan, *range(3, 3 + VIEWS))
+    bench.after(0.3)
+    assert bench.values["state"] is State.RUNNING
+    assert bench.slices.wait(Slice).first_frame == 3
+
+
+def test_another_scanner_shape_refuses_the_frames_of_the_old(bench, clock):
+    wide = ScanGeometry.parallel(rows=1, cols=40, pixel_mm=0.1)
+    bench = filled(bench(clock=clock), Scan(PARALLEL))
+    bench.push(Scan(wide, "wide").header, Scan(PARALLEL).image(VIEWS))
+    bench.frames(Scan(wide, "wide"), 0)
+    bench.after(0.3)
+    assert (bench.values["frames_received"], bench.values["frames_refused"]) == (1, 1)
+
+
+def test_a_slice_removed_while_it_is_reconstructed_leaves_no_alarm(bench, monkeypatch):
+    scan = Scan(CONE)
+    bench = filled(bench(), scan)
+    away = SliceGeometry((99, 99, 99), (2, 0, 0), (0, 2, 0), 16, 16)
+    coverage = Pipeline.coverage
+
+    def removing(pipeline, window, geometry):
+        if geometry == away and "slice_far" in bench.service.signals:
+            bench.service.remove_slice("far")
+        return coverage(pipeline, window, geometry)
+
+    monkeypatch.setattr(Pipeline, "coverage", removing)
+    bench.service.add_slice("far")
+    bench.service.write("geometry_far", away.nine)
+    bench.service.write("shape_far", np.array(away.shape))
+    wait_until(lambda: "slice_far" not in bench.service.signals, what="the removed slice")
+    wait_until(lambda: bench.values["shown_generation"] == bench.values["generation"], what="pictures without it")
+    pass_turns(bench.service)
+    assert bench.service.health()[0] is State.RUNNING
+
+
+def test_a_header_without_frames_is_standby(bench, clock):
+    bench = bench(clock=clock)
+    bench.push(Scan(FAN).header)
+    bench.filtered.wait(Header)
+    bench.after(60)
+    assert (bench.values["state"], bench.values["status"]) == (State.STANDBY, "series scan: no frame yet")
