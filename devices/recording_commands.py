@@ -141,8 +141,7 @@ def _show(file: Path, facts: dict[str, Any]) -> None:
     frames, missing = f"{facts['frames']}", facts["missing_frame_numbers"]
     if facts["planned_frames"] not in (None, facts["frames"]):
         frames += f" of {facts['planned_frames']} planned"
-        # Frames are written in their order: those that are missing between others were taken away.
-        frames += ": some are gone" if missing else ": its writing was interrupted"
+        frames += ": its writing was interrupted, or files are gone"
     numbers = f"{facts['first_frame_number']} to {facts['last_frame_number']}, {missing or 'none'} missing"
     table = Table(title=escape(str(file)), show_header=False, title_justify="left")
     for name, value in (

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +28,11 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def on_disk(path: Path) -> int:
     """Bytes that a file or folder takes: a planned recording is a file with holes."""
-    files = path.iterdir() if path.is_dir() else [path] if path.exists() else []
-    return sum(file.stat().st_blocks * 512 for file in files)
+    total = 0
+    for file in list(path.iterdir()) if path.is_dir() else [path]:
+        with suppress(FileNotFoundError):  # not there yet, or renamed just now
+            total += file.stat().st_blocks * 512
+    return total
 
 
 def frames_of(path: Path) -> int:
