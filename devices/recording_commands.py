@@ -141,7 +141,7 @@ def _show(file: Path, facts: dict[str, Any]) -> None:
     frames, missing = f"{facts['frames']}", facts["missing_frame_numbers"]
     if facts["planned_frames"] not in (None, facts["frames"]):
         frames += f" of {facts['planned_frames']} planned"
-        frames += ": its writing was interrupted, or files are gone"
+        frames += ": interrupted, or some are gone"
     numbers = f"{facts['first_frame_number']} to {facts['last_frame_number']}, {missing or 'none'} missing"
     table = Table(title=escape(str(file)), show_header=False, title_justify="left")
     for name, value in (

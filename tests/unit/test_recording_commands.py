@@ -167,7 +167,7 @@ def test_what_is_there_of_an_interrupted_recording(tmp_path: Path) -> None:
     with create_recording(path, header, dark, flat, plan=plan) as writer:
         for image in images[:4]:
             writer.append(image)
-    assert "4 of 9 planned: its writing was interrupted, or files are gone" in run("info", path)
+    assert "4 of 9 planned: interrupted, or some are gone" in run("info", path)
     run("convert", path, tmp_path / "copy")
     with open_recording(tmp_path / "copy") as found:
         assert (len(found), found.planned) == (4, None)
