@@ -82,14 +82,11 @@ def demo(
     ] = True,
 ) -> None:
     """Replay an experiment and watch a denoiser learn on it."""
-    if recording is not None and not recording.exists():
-        raise ValueError(f"--recording: expected a file or folder, got {recording}")
     if report is not None:
         check_report(report)
     happenings = load(script) if script is not None else None
     others = recordings_of(happenings, console) if happenings is not None else {}
-    path = recording.resolve() if recording else prepared(load_scenario(experiment), console)
-    open_recording(path).close()  # refuse what cannot be replayed before anything is started
+    path = to_replay(recording, experiment)
     folder = Path(tempfile.mkdtemp(prefix="tango-jit-demo-"))
     deployment = Deployment(folder)
     with ended_by_signals() as ended:
@@ -112,6 +109,15 @@ def demo(
         chosen = settings | {"duration_s": duration, "script": script, "slice_pixels": slice_pixels}
         write_report(report, recorder, chosen, with_truth(recorder))
         console.print(f"report: {report}")
+
+
+def to_replay(recording: Path | None, experiment: str) -> Path:
+    """The recording, else the simulated one. Raises ValueError for what cannot be replayed, before anything starts."""
+    if recording is not None and not recording.exists():
+        raise ValueError(f"--recording: expected a file or folder, got {recording}")
+    path = recording.resolve() if recording else prepared(load_scenario(experiment), console)
+    open_recording(path).close()
+    return path
 
 
 def with_truth(recorder: Recorder) -> Judged:

@@ -158,6 +158,12 @@ def test_init_in_mid_stream_is_safe(running):
         wait_until(lambda m=member: running.devices[m].running, 60, f"{member} after Init")
     running.await_picture("reconstructor")
     running.await_picture("denoiser")
+    running.detector.Init()
+    assert running.detector.State() == tango.DevState.STANDBY  # it waits for Start
+    before = running.denoiser.frame_number_xy
+    running.detector.Start()
+    wait_until(lambda: running.denoiser.frame_number_xy not in (-1, before), 60, "pictures of the new series")
+    assert running.denoiser.denoised_xy.shape == running.denoiser.raw_xy.shape
 
 
 def test_find_center_finds_the_centre(running):
