@@ -30,3 +30,8 @@ def filled(frames: Iterable[int] = range(VIEWS), geometry: ScanGeometry = CONE) 
     got = window.window()
     assert got is not None
     return got
+
+
+def kept(window: Window) -> list[float]:
+    """What the projections of a window say, in order of their frames."""
+    return [float(window.projections.read(slot)[0, 0]) for slot in window.slots]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
@@ -39,8 +39,11 @@ def sharpness(window: Window, scan: ScanGeometry, shift_px: float, backend: str 
     matrices = window.matrices.copy()
     matrices[:, 0] += shift_px * matrices[:, 2]
     weights = np.ascontiguousarray(window.weights[2:])
-    project = get(backend)
-    picture = project(window.projections, window.slots, matrices, weights, plane.pose[None], plane.shape)[0, 0]
+    picture = np.asarray(
+        get(backend).backproject(window.projections, window.slots, matrices, weights, plane.pose[None], plane.shape)[
+            0, 0
+        ]
+    )
     y, x = np.mgrid[:SIDE, :SIDE] - (SIDE - 1) / 2
     radius = np.hypot(x, y) / (SIDE / 2)
     # Towards the rim pixels count less and less: a sharp rim that happens to run along an edge of the object changes
@@ -61,7 +64,7 @@ def find_center(
     The window's views are copied, so the search may go on while the stream does. The last item is the answer, refined
     between the finest steps by a parabola.
     """
-    window = replace(window, projections=window.projections[window.slots].copy(), slots=np.arange(len(window.slots)))
+    window = window.copied()
     plans = [(step, int(np.ceil((reach_px if i == 0 else STEPS_PX[i - 1]) / step))) for i, step in enumerate(STEPS_PX)]
     total, done, best = sum(2 * count + 1 for _, count in plans), 0, 0.0
     scores: dict[float, float] = {}

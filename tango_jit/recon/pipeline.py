@@ -50,7 +50,7 @@ class Pipeline:
             edge_extend=options.edge_extend,
             saturation_counts=options.saturation_counts,
         )
-        self._window = ProjectionWindow(self.geometry, 2 * math.pi if options.full_turn else None)
+        self._window = ProjectionWindow(self.geometry, 2 * math.pi if options.full_turn else None, backend=backend)
         self._engine = Reconstructor(self.geometry, backend)
 
     @property

@@ -20,7 +20,7 @@ class Reconstructor:
 
     def __init__(self, geometry: ScanGeometry, backend: str = "cpu") -> None:
         self.geometry, self.backend = geometry, backend
-        self._backproject = backproject.get(backend)
+        self._backproject = backproject.get(backend).backproject
 
     def reconstruct(self, window: Window, geometry: SliceGeometry) -> Image:
         """The slice in mm^-1, (planes, 1, rows, cols): its even and odd half, and the full slice with weights of its

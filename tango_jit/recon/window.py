@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, insort
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from operator import attrgetter
 from typing import Literal, NamedTuple, NoReturn
@@ -17,6 +17,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tango_jit.geometry import ScanGeometry, projection_matrices
+from tango_jit.recon.backproject import get
+from tango_jit.recon.backproject.ring import Ring
 
 Array = NDArray[np.float64]
 Image = NDArray[np.float32]
@@ -46,11 +48,11 @@ class WindowOverflowError(RuntimeError):
 class Window:
     """The views of one full span, n of them, in order of their frame number.
 
-    `projections` is the live ring of the `ProjectionWindow`, valid until its next `add` or `clear`; all the
-    rest is a snapshot.
+    `projections` is the live ring of the `ProjectionWindow`, valid until its next `add` or `clear` (`copied` lasts);
+    all the rest is a snapshot.
     """
 
-    projections: Image  # (capacity, rows, cols)
+    projections: Ring
     slots: NDArray[np.int64]  # (n,) index into projections
     frames: NDArray[np.int64]  # (n,) frame numbers, ascending
     angles_rad: Array  # (n,) unwrapped
@@ -64,6 +66,10 @@ class Window:
         """No half misses more than two views in a row: good enough to learn from, where `complete` may never be."""
         typical = 2 * np.median(self.weights[2])  # in a half every view stands for two
         return self.complete or all(0 < half.max() <= LOST * typical for half in self.weights[:2])
+
+    def copied(self) -> Window:
+        """The same window with views of its own, which stay as they are."""
+        return replace(self, projections=self.projections.copied(self.slots), slots=np.arange(len(self.slots)))
 
     @property
     def first_frame(self) -> int:
@@ -117,6 +123,7 @@ class ProjectionWindow:
     Parameters
     ----------
     span_rad : angle that the window covers; None: 2 pi for cone, pi for parallel beams, which may have 2 pi as well.
+    backend : whose memory keeps the views, see `backproject.get`.
     max_views, max_bytes : limits of the ring, the smaller one counts. It grows to what the scan needs, no further.
 
     The order of the frames is that of their numbers; late ones are put where they belong. A new window starts
@@ -130,6 +137,7 @@ class ProjectionWindow:
         geometry: ScanGeometry,
         span_rad: float | None = None,
         *,
+        backend: str = "cpu",
         max_views: int = 8192,
         max_bytes: int = 16 << 30,
     ) -> None:
@@ -145,14 +153,14 @@ class ProjectionWindow:
                 f"max_views, max_bytes: expected room for 2 views of {geometry.rows} x {geometry.cols} pixels, "
                 f"got {max_views} and {max_bytes}"
             )
-        self._ring = np.empty((min(START, self.max_views), geometry.rows, geometry.cols), np.float32)
+        self._ring = get(backend).make_ring(min(START, self.max_views), geometry.rows, geometry.cols)
         self._restarts, self._reached = 0, 0.0  # since the span was last covered: how often, the fullest of them
         self.clear()
 
     def clear(self) -> None:
         """Forget all views; the ring keeps its memory."""
         self._views: list[_View] = []  # by frame number
-        self._free = list(range(len(self._ring) - 1, -1, -1))  # lowest last: pages never touched cost nothing
+        self._free = list(range(self._ring.shape[0] - 1, -1, -1))  # lowest last: pages never touched cost nothing
         self._direction = 0  # +1 or -1 once it is known
         self._start_rad: float | None = None  # first and foremost angle since the start
         self._head_rad = 0.0
@@ -217,7 +225,7 @@ class ProjectionWindow:
             self._make_way(angle_rad)
         self._misfits = 0
         view = _View(frame, angle_rad, self._take_slot(), vectors)
-        self._ring[view.slot] = projection
+        self._ring.put(view.slot, projection)
         insort(self._views, view, key=_FRAME)
         self._turn(angle_rad)
         self._window = None
@@ -319,19 +327,16 @@ class ProjectionWindow:
 
     def _grow(self) -> None:
         """Make the ring as long as the scan will need, judged by its steps, and at least twice as long."""
-        held = len(self._ring)
+        held = self._ring.shape[0]
         if held >= self.max_views:
             self._refuse(f"max_views, max_bytes: expected no more than {self.max_views} views")
         needed = int(1.1 * self.span_rad / self._step_rad) + 8
         size = min(max(2 * held, min(needed, 16 * held)), self.max_views)
         try:
-            ring = np.empty((size, *self._ring.shape[1:]), np.float32)
+            self._ring = self._ring.grown(size)
         except MemoryError:
-            self._refuse(f"memory: expected {size} views of {self._ring[0].nbytes} bytes to fit")
-        else:
-            ring[:held] = self._ring
-            self._ring = ring
-            self._free = list(range(size - 1, held - 1, -1))
+            self._refuse(f"memory: expected {size} views of {self._ring.nbytes // held} bytes to fit")
+        self._free = list(range(size - 1, held - 1, -1))
 
     def _refuse(self, expected: str) -> NoReturn:
         needed = math.degrees(self.span_rad), int(self.span_rad / self._step_rad)

@@ -13,7 +13,7 @@ import psutil
 import torch
 
 from tango_jit.geometry import SliceGeometry
-from tango_jit.recon.backproject import warm_up
+from tango_jit.recon import backproject
 from tango_jit.recon.pipeline import Options, Pipeline, check_center, full_slice
 from tango_jit.recon.reconstructor import Reconstructor
 from tango_jit.recon.window import Window, WindowOverflowError
@@ -173,7 +173,7 @@ class ReconstructorService(Service):
         torch.set_num_threads(self._threads)
         numba.set_num_threads(min(self._threads, numba.get_num_threads()))
         self.set_state(State.INIT, "compiling the backprojector: the first start takes a while")
-        warm_up(self._backend)
+        backproject.get(self._backend).warm_up()
         self._forget_scan()
         self._inbox = Mailbox(self._budget_bytes, "lossless")
         self._subscriber = Subscriber(self._raw, self._inbox, kind="pull", clock=self.clock)

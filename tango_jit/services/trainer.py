@@ -20,7 +20,7 @@ from tango_jit.geometry import SliceGeometry
 from tango_jit.learn.patches import PatchSampler
 from tango_jit.learn.settings import SETTINGS
 from tango_jit.learn.trainer import Trainer
-from tango_jit.recon.backproject import warm_up
+from tango_jit.recon import backproject
 from tango_jit.recon.reconstructor import Reconstructor
 from tango_jit.recon.window import ProjectionWindow, Window, WindowOverflowError
 from tango_jit.services.arrivals import Arrivals
@@ -167,7 +167,7 @@ class TrainerService(Service):
         torch.set_num_threads(self._threads)
         self._step_aside()
         self.set_state(State.INIT, "compiling the backprojector: the first start takes a while")
-        warm_up(self._backend)
+        backproject.get(self._backend).warm_up()
         self._forget_scan()
         self._inbox = Mailbox(self._budget_bytes, "drop_oldest")
         self._subscriber = Subscriber(self._filtered, self._inbox, clock=self.clock)
@@ -233,7 +233,8 @@ class TrainerService(Service):
         self._forget_scan()
         self._slices = slices
         self._header = header
-        self._window = ProjectionWindow(header.geometry, 2 * math.pi if header.full_turn else None)
+        span_rad = 2 * math.pi if header.full_turn else None
+        self._window = ProjectionWindow(header.geometry, span_rad, backend=self._backend)
         self._engine = Reconstructor(header.geometry, self._backend)
 
     def _frame(self, image: Image) -> None:

@@ -13,7 +13,7 @@ import torch
 
 from sim.detector import DetectorService
 from tango_jit.geometry import ScanGeometry
-from tango_jit.recon.backproject import warm_up
+from tango_jit.recon.backproject import cpu
 from tango_jit.recordings import NXtomoWriter
 from tango_jit.services.reconstructor import ReconstructorService
 from tango_jit.services.service import Clock, Service
@@ -32,7 +32,7 @@ M = TypeVar("M", bound=Message)
 @pytest.fixture(scope="session", autouse=True)
 def compiled() -> None:
     """Compile before the first test: its deadlines are for the service, not for a compiler's first run."""
-    warm_up("cpu")
+    cpu.warm_up()
 
 
 VIEWS = 24

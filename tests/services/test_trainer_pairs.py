@@ -120,14 +120,14 @@ def test_a_repeated_frame_does_not_replace_the_first(rounds, trainer, feed):
     feed.frames()
     training(trainer)
     shown = rounds.windows[-1]
-    before = shown.projections[shown.slots[5]].copy()
+    before = shown.projections.read(shown.slots[5])
     feed.frames([5], gain=100.0)
     feed.frames([VIEWS])
     see(trainer, frames_received=VIEWS + 1)
     training(trainer)
     now = rounds.windows[-1]
     assert 5 in now.frames
-    np.testing.assert_array_equal(now.projections[now.slots[list(now.frames).index(5)]], before)
+    np.testing.assert_array_equal(now.projections.read(now.slots[list(now.frames).index(5)]), before)
 
 
 def test_frames_of_a_series_that_is_not_announced_are_left_out(trainer, feed):

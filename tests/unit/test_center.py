@@ -50,7 +50,8 @@ def test_progress_grows_and_the_window_may_go_on(shared_data, tmp_path):
     window, geometry = window_of(walnut(tmp_path), 1.0)
     search = find_center(window, geometry, reach_px=4)
     first = next(search)
-    window.projections[:] = np.nan  # the ring is used for newer frames meanwhile
+    for slot in window.slots:
+        window.projections.put(slot, np.nan)  # the ring is used for newer frames meanwhile
     rest = list(search)
     progress = [first.progress, *(s.progress for s in rest)]
     assert progress == sorted(progress)

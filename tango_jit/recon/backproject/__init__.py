@@ -10,32 +10,38 @@ detector of one row is a fan: the row coordinate is ignored.
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tango_jit.recon.backproject.ring import Ring
+
 BACKENDS = ("cpu", "reference")
 
 
-class Backprojector(Protocol):
-    """A backend; see `get`."""
+class Backend(Protocol):
+    """A way to backproject: a module of this package, see `get`."""
 
-    def __call__(
+    def make_ring(self, capacity: int, rows: int, cols: int) -> Ring:
+        """Room for `capacity` filtered views where this backend reads them."""
+        ...
+
+    def backproject(
         self,
-        projections: NDArray[np.float32],
+        projections: Any,
         slots: NDArray[np.integer],
         matrices: NDArray[np.float64],
         weights: NDArray[np.float32],
         poses: NDArray[np.float64],
         shape: tuple[int, int],
-        out: NDArray[np.float32] | None = None,
-    ) -> NDArray[np.float32]:
+        out: Any = None,
+    ) -> Any:
         """Backproject `n` views onto `k` rectangles.
 
         Parameters
         ----------
-        projections : (capacity, rows, cols) float32, filtered views; C-contiguous.
+        projections : a ring of this backend, or an array (capacity, rows, cols) float32, C-contiguous: filtered views.
         slots : (n,) int, index into `projections` of each view.
         matrices : (n, 3, 4) float64, mm to pixels, w = 1 at the axis (`geometry.projection_matrices`).
         weights : (planes, n) float32, weight of each view in each output plane; zero: the view is left out.
@@ -43,24 +49,21 @@ class Backprojector(Protocol):
         shape : (rows, cols) of every rectangle.
         out : (k, planes, rows, cols) float32, C-contiguous, overwritten; None: a new array.
 
-        Returns `out`. Raises ValueError or TypeError that names the argument, what was expected and what came.
+        Returns `out`: an array, from the backend cuda a tensor on its device. Raises ValueError or TypeError that
+        names the argument, what was expected and what came.
+        """
+        ...
+
+    def warm_up(self) -> None:
+        """Compile, or load from a cache, all there is: afterwards calls take no extra time.
+
+        The first time on a machine takes some seconds.
         """
         ...
 
 
-def get(name: str) -> Backprojector:
+def get(name: str) -> Backend:
     """The backend of that name. Raises ValueError for an unknown one."""
     if name not in BACKENDS:
         raise ValueError(f"backend: expected one of {', '.join(BACKENDS)}, got {name!r}")
-    return import_module(f"{__name__}.{name}").backproject
-
-
-def warm_up(name: str) -> None:
-    """Compile the backend of that name, or load it from its cache: afterwards calls take no extra time.
-
-    The first time on a machine takes some seconds. Raises ValueError for an unknown backend.
-    """
-    get(name)
-    prepare = getattr(import_module(f"{__name__}.{name}"), "warm_up", None)
-    if prepare is not None:
-        prepare()
+    return cast(Backend, import_module(f"{__name__}.{name}"))

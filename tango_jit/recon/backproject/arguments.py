@@ -27,7 +27,7 @@ def check(
     shape: tuple[int, int],
     out: NDArray[np.float32] | None,
 ) -> NDArray[np.float32]:
-    """Check the arguments of a `Backprojector` against each other; returns `out`, made if it is None."""
+    """Check the arguments of `Backend.backproject` against each other; returns `out`, made if it is None."""
     _array("projections", projections, np.float32, (None, None, None))
     if not projections.flags.c_contiguous:
         raise ValueError("projections: expected a C-contiguous array")

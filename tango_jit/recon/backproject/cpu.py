@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from tango_jit.recon.backproject.arguments import MIN_DEPTH, check
 from tango_jit.recon.backproject.prefetch import prefetch
+from tango_jit.recon.backproject.ring import HostRing, Ring, host_array
 
 TILE = 32  # pixels; at most, along both sides
 
@@ -225,8 +226,13 @@ def _even(size: int) -> int:
     return -(-size // -(-size // TILE))
 
 
+def make_ring(capacity: int, rows: int, cols: int) -> HostRing:
+    """See `Backend`."""
+    return HostRing.empty(capacity, rows, cols)
+
+
 def backproject(
-    projections: NDArray[np.float32],
+    projections: Ring | NDArray[np.float32],
     slots: NDArray[np.integer],
     matrices: NDArray[np.float64],
     weights: NDArray[np.float32],
@@ -234,7 +240,8 @@ def backproject(
     shape: tuple[int, int],
     out: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
-    """See `Backprojector`."""
+    """See `Backend`."""
+    projections = host_array(projections)
     out = check(projections, slots, matrices, weights, poses, shape, out)
     used = np.flatnonzero(weights.any(axis=0))
     _backproject(

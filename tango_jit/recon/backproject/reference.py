@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tango_jit.recon.backproject.arguments import MIN_DEPTH, check
+from tango_jit.recon.backproject.ring import HostRing, Ring, host_array
 
 Array = NDArray[np.float64]
 
@@ -23,8 +24,13 @@ def sample(projection: Array, column: Array, row: Array) -> Array:
     return np.where(inside, (1 - b) * lower + b * upper, 0.0)
 
 
+def make_ring(capacity: int, rows: int, cols: int) -> HostRing:
+    """See `Backend`."""
+    return HostRing.empty(capacity, rows, cols)
+
+
 def backproject(
-    projections: NDArray[np.float32],
+    projections: Ring | NDArray[np.float32],
     slots: NDArray[np.integer],
     matrices: Array,
     weights: NDArray[np.float32],
@@ -32,7 +38,8 @@ def backproject(
     shape: tuple[int, int],
     out: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
-    """See `Backprojector`."""
+    """See `Backend`."""
+    projections = host_array(projections)
     out = check(projections, slots, matrices, weights, poses, shape, out)
     i, j = np.mgrid[: shape[0], : shape[1]].astype(np.float64)
     fan = projections.shape[1] == 1
@@ -48,3 +55,7 @@ def backproject(
             total += weights[:, view, None, None].astype(np.float64) * np.where(seen, value / w**2, 0.0)
         out[k] = total
     return out
+
+
+def warm_up() -> None:
+    """See `Backend`: there is nothing to compile."""
