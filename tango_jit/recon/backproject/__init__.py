@@ -67,3 +67,15 @@ def get(name: str) -> Backend:
     if name not in BACKENDS:
         raise ValueError(f"backend: expected one of {', '.join(BACKENDS)}, got {name!r}")
     return cast(Backend, import_module(f"{__name__}.{name}"))
+
+
+def obstacle(name: str) -> str:
+    """Why this backend cannot run on this computer, in words; empty: it can. Raises ValueError for an unknown one."""
+    if name not in BACKENDS:
+        raise ValueError(f"backend: expected one of {', '.join(BACKENDS)}, got {name!r}")
+    try:
+        module = import_module(f"{__name__}.{name}")
+    except ImportError as error:
+        return f"it cannot be loaded: {error}"
+    find = getattr(module, "obstacle", None)
+    return find() if find is not None else ""
