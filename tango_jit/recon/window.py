@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, insort
+from collections import deque
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from operator import attrgetter
@@ -36,6 +37,8 @@ STILL, SAME, END, GAP = 0.1, 0.25, 1.5, 1.75
 MISFITS = 8
 # In typical weights: next to one missing view of its half a view has 1.5, next to two in a row 2.
 LOST = 2.1
+# The ring in windows: what has left stays for a while, so that a slice can be updated by the difference.
+SPARE = 4 / 3
 # So many frames before the rotation begins are no longer usual.
 STANDING = 1000
 
@@ -54,12 +57,14 @@ class Window:
 
     projections: Ring
     slots: NDArray[np.int64]  # (n,) index into projections
+    serials: NDArray[np.int64]  # (n,) one for each view that ever came: tells whether a slot still holds it
     frames: NDArray[np.int64]  # (n,) frame numbers, ascending
     angles_rad: Array  # (n,) unwrapped
     matrices: Array  # (n, 3, 4), see geometry.projection_matrices
     weights: Image  # (3, n): even half, odd half, full; each sums to pi, the halves share no view
     complete: bool  # neither half has a gap
     equal: bool  # the mean of the halves is the full slice, to rounding
+    occupants: NDArray[np.int64]  # (capacity,) live: the serial of the view in each slot
 
     @property
     def nearly_complete(self) -> bool:
@@ -69,7 +74,8 @@ class Window:
 
     def copied(self) -> Window:
         """The same window with views of its own, which stay as they are."""
-        return replace(self, projections=self.projections.copied(self.slots), slots=np.arange(len(self.slots)))
+        projections, slots = self.projections.copied(self.slots), np.arange(len(self.slots))
+        return replace(self, projections=projections, slots=slots, occupants=self.serials)
 
     @property
     def first_frame(self) -> int:
@@ -84,6 +90,7 @@ class _View(NamedTuple):
     frame: int
     angle_rad: float
     slot: int
+    serial: int
     vectors: Array | None  # ASTRA row (12,) in mm where the frame brought its own pose
 
 
@@ -154,13 +161,16 @@ class ProjectionWindow:
                 f"got {max_views} and {max_bytes}"
             )
         self._ring = get(backend).make_ring(min(START, self.max_views), geometry.rows, geometry.cols)
+        self._occupants = np.full(self._ring.shape[0], -1)
+        self._serial = 0
         self._restarts, self._reached = 0, 0.0  # since the span was last covered: how often, the fullest of them
         self.clear()
 
     def clear(self) -> None:
         """Forget all views; the ring keeps its memory."""
         self._views: list[_View] = []  # by frame number
-        self._free = list(range(self._ring.shape[0] - 1, -1, -1))  # lowest last: pages never touched cost nothing
+        # Taken from the left, given back on the right: a view that has left stays readable for as long as possible.
+        self._free = deque(range(self._ring.shape[0]))
         self._direction = 0  # +1 or -1 once it is known
         self._start_rad: float | None = None  # first and foremost angle since the start
         self._head_rad = 0.0
@@ -224,8 +234,10 @@ class ProjectionWindow:
         elif not late:
             self._make_way(angle_rad)
         self._misfits = 0
-        view = _View(frame, angle_rad, self._take_slot(), vectors)
+        self._serial += 1
+        view = _View(frame, angle_rad, self._take_slot(), self._serial, vectors)
         self._ring.put(view.slot, projection)
+        self._occupants[view.slot] = view.serial
         insort(self._views, view, key=_FRAME)
         self._turn(angle_rad)
         self._window = None
@@ -240,12 +252,14 @@ class ProjectionWindow:
             self._window = Window(
                 self._ring,
                 np.array([view.slot for view in self._views], np.int64),
+                np.array([view.serial for view in self._views], np.int64),
                 frames,
                 angles_rad,
                 self._matrices(angles_rad),
                 weights,
                 complete,
                 equal,
+                self._occupants,
             )
         return self._window
 
@@ -323,20 +337,21 @@ class ProjectionWindow:
     def _take_slot(self) -> int:
         if not self._free:
             self._grow()
-        return self._free.pop()
+        return self._free.popleft()
 
     def _grow(self) -> None:
         """Make the ring as long as the scan will need, judged by its steps, and at least twice as long."""
         held = self._ring.shape[0]
         if held >= self.max_views:
             self._refuse(f"max_views, max_bytes: expected no more than {self.max_views} views")
-        needed = int(1.1 * self.span_rad / self._step_rad) + 8
+        needed = int(SPARE * self.span_rad / self._step_rad) + 8
         size = min(max(2 * held, min(needed, 16 * held)), self.max_views)
         try:
             self._ring = self._ring.grown(size)
         except MemoryError:
             self._refuse(f"memory: expected {size} views of {self._ring.nbytes // held} bytes to fit")
-        self._free = list(range(size - 1, held - 1, -1))
+        self._occupants = np.concatenate([self._occupants, np.full(size - held, -1)])
+        self._free = deque(range(held, size))
 
     def _refuse(self, expected: str) -> NoReturn:
         needed = math.degrees(self.span_rad), int(self.span_rad / self._step_rad)
