@@ -154,15 +154,15 @@ class ProjectionWindow:
             expected = " or ".join(f"{span:.6g}" for span in spans)
             raise ValueError(f"span_rad: expected {expected} for a {geometry.beam} beam, got {span_rad!r}")
         self.geometry = geometry
-        self.max_views = min(max_views, max_bytes // (4 * geometry.rows * geometry.cols))
+        make_ring = get(backend).make_ring
+        view_bytes = make_ring(1, geometry.rows, geometry.cols).nbytes
+        self.max_views = min(max_views, max_bytes // view_bytes)
         if self.max_views < 2:
             raise ValueError(
                 f"max_views, max_bytes: expected room for 2 views of {geometry.rows} x {geometry.cols} pixels, "
                 f"got {max_views} and {max_bytes}"
             )
-        self._ring = get(backend).make_ring(min(START, self.max_views), geometry.rows, geometry.cols)
-        self._occupants = np.full(self._ring.shape[0], -1)
-        self._serial = 0
+        self._ring = make_ring(min(START, self.max_views), geometry.rows, geometry.cols)
         self._restarts, self._reached = 0, 0.0  # since the span was last covered: how often, the fullest of them
         self.clear()
 
