@@ -163,6 +163,8 @@ class ProjectionWindow:
                 f"got {max_views} and {max_bytes}"
             )
         self._ring = make_ring(min(START, self.max_views), geometry.rows, geometry.cols)
+        self._occupants = np.full(self._ring.shape[0], -1)
+        self._serial = 0
         self._restarts, self._reached = 0, 0.0  # since the span was last covered: how often, the fullest of them
         self.clear()
 
