@@ -6,12 +6,14 @@ A change of filter, centre, dose or span makes a new pipeline with an empty wind
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tango_jit.geometry import ScanGeometry, SliceGeometry
+from tango_jit.recon.incremental import IncrementalSlices
 from tango_jit.recon.preprocess import Preprocessor
 from tango_jit.recon.reconstructor import Reconstructor
 from tango_jit.recon.window import Arrival, ProjectionWindow, Window
@@ -52,6 +54,7 @@ class Pipeline:
         )
         self._window = ProjectionWindow(self.geometry, 2 * math.pi if options.full_turn else None, backend=backend)
         self._engine = Reconstructor(self.geometry, backend)
+        self._slices = IncrementalSlices(self._engine)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -86,7 +89,11 @@ class Pipeline:
 
     def reconstruct(self, window: Window, geometry: SliceGeometry) -> NDArray[np.float32]:
         """A slice as planes (2 or 3, 1, rows, cols) in 1/mm. Raises ValueError for one that this scan cannot show."""
-        return self._engine.reconstruct(window, geometry)
+        return self._slices.reconstruct(window, geometry)
+
+    def keep(self, geometries: Iterable[SliceGeometry]) -> None:
+        """These slices are on display: the others need not be kept up to date."""
+        self._slices.keep(geometries)
 
 
 def check_center(scan: ScanGeometry, offset_px: float) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,6 +17,14 @@ Image = NDArray[np.float32]
 GRID, VIEWS = 17, 64  # points a side and views that are looked at for the coverage
 
 
+class Views(NamedTuple):
+    """Which views a slice is made of, and with what weights."""
+
+    slots: NDArray[np.int64]  # (n,) in the ring of the window
+    matrices: Array  # (n, 3, 4)
+    weights: Image  # (planes, n)
+
+
 class Reconstructor:
     """Slices of one scanner by one backend. Stateless between calls; raises ValueError for an unknown backend."""
 
@@ -22,20 +32,20 @@ class Reconstructor:
         self.geometry, self.backend = geometry, backend
         self._backproject = backproject.get(backend).backproject
 
-    def reconstruct(self, window: Window, geometry: SliceGeometry) -> Image:
-        """The slice in mm^-1, (planes, 1, rows, cols): its even and odd half, and the full slice with weights of its
-        own where the mean of the halves is not the same (`window.equal`)."""
-        self.refuse_off_plane(geometry.pose[None], geometry.shape)
+    def views(self, window: Window) -> Views:
+        """All views of a window, for its even and odd half, and the full slice with weights of its own where the mean
+        of the halves is not the same (`window.equal`)."""
         weights = window.weights[:2] if window.equal else window.weights
-        slice_ = self._backproject(
-            window.projections,
-            window.slots,
-            window.matrices,
-            np.ascontiguousarray(weights),
-            geometry.pose[None],
-            geometry.shape,
-        )
-        return slice_[0][:, None]
+        return Views(window.slots, window.matrices, np.ascontiguousarray(weights))
+
+    def reconstruct(self, window: Window, geometry: SliceGeometry) -> Image:
+        """The slice in mm^-1, (planes, 1, rows, cols): its even and odd half, and the full slice, see `views`."""
+        return self.backproject(window, self.views(window), geometry)[:, None]
+
+    def backproject(self, window: Window, views: Views, geometry: SliceGeometry) -> Image:
+        """Some views of a window onto a slice: (planes, rows, cols). Raises ValueError, see `refuse_off_plane`."""
+        self.refuse_off_plane(geometry.pose[None], geometry.shape)
+        return self._backproject(window.projections, *views, geometry.pose[None], geometry.shape)[0]
 
     def coverage(self, window: Window, geometry: SliceGeometry) -> float:
         """The part of the views, 0 to 1, that see the best-seen point of a slice, by some of its points and views."""

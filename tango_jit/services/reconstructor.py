@@ -316,6 +316,7 @@ class ReconstructorService(Service):
             self._slices_out.send(view, retain="view")
         started, since = time.perf_counter(), max(self._arrivals.at_s, self._moved_at)
         pictures: dict[str, Any] = {}
+        self._pipeline.keep(geometries.values())
         for name, geometry in geometries.items():
             planes = self._reconstruct(window, name, geometry)
             if planes is not None:
