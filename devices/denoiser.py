@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from tango.server import command
@@ -26,7 +25,7 @@ class Denoiser(Door):
     TrainerDevice = text_property("The device that publishes weights.")
     DenoisedEndpoint = text_property("Where to publish denoised slices.", "tcp://127.0.0.1:*")
     BudgetMb = number_property("Largest backlog of slices, in MB.", 256)
-    Threads = number_property("Processor threads; 0: as many as there are cores.", 0)
+    Threads = number_property("Processor threads; 0: a share of the cores, as all servers on one computer need it.", 0)
 
     def build(self) -> DenoiserService:
         return DenoiserService(
@@ -34,7 +33,7 @@ class Denoiser(Door):
             upstream_endpoint(self.TrainerDevice, "weights_endpoint"),
             denoised_endpoint=self.DenoisedEndpoint,
             budget_bytes=self.BudgetMb << 20,
-            threads=self.Threads or os.cpu_count() or 1,
+            threads=self.Threads,
         )
 
     @command(doc_in="Run again after Stop or FAULT.")

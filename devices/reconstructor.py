@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -33,7 +32,7 @@ class Reconstructor(Door):
     SlicesEndpoint = text_property("Where to publish slices.", "tcp://127.0.0.1:*")
     Backend = text_property("Backprojector: cpu or reference (slow, exact).", "cpu")
     BudgetMb = number_property("Largest backlog of each stream, in MB.", 256)
-    Threads = number_property("Processor threads; 0: as many as there are cores.", 0)
+    Threads = number_property("Processor threads; 0: a share of the cores, as all servers on one computer need it.", 0)
     Slices = text_property("The slices, kept by the device itself (JSON).", "")
 
     def build(self) -> ReconstructorService:
@@ -43,7 +42,7 @@ class Reconstructor(Door):
             filtered_endpoint=self.FilteredEndpoint,
             slices_endpoint=self.SlicesEndpoint,
             backend=self.Backend,
-            threads=self.Threads or os.cpu_count() or 1,
+            threads=self.Threads,
             slices=SliceTable.from_json(self.Slices) if self.Slices else None,
             budget_bytes=self.BudgetMb << 20,
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
@@ -32,7 +31,7 @@ class JitTrainer(Door):
     Seed = number_property("Seed of network and sampling: the same frames in the same order give the same weights.", 0)
     Nice = number_property("Niceness of the training threads: the live path goes first.", 10)
     Settings = text_property("Network and training settings, kept by the device itself (JSON).", "")
-    Threads = number_property("Processor threads; 0: as many as there are cores.", 0)
+    Threads = number_property("Processor threads; 0: a share of the cores, as all servers on one computer need it.", 0)
 
     def build(self) -> TrainerService:
         use_safe_layer()
@@ -42,7 +41,7 @@ class JitTrainer(Door):
             budget_bytes=self.BudgetMb << 20,
             settings=self.Settings,
             seed=self.Seed,
-            threads=self.Threads or os.cpu_count() or 1,
+            threads=self.Threads,
             nice=self.Nice,
         )
 

@@ -12,6 +12,7 @@ import numpy as np
 import psutil
 import torch
 
+from tango_jit.cores import budget, usable_cores
 from tango_jit.learn import noise2inverse
 from tango_jit.learn.denoiser import Denoiser, Result
 from tango_jit.services.arrivals import Pace
@@ -39,13 +40,16 @@ class DenoiserService(Service):
         *,
         denoised_endpoint: str = "tcp://127.0.0.1:*",
         budget_bytes: int = 256 << 20,
-        threads: int = 2,
+        threads: int = 0,
         clock: Clock = time.time,
     ) -> None:
-        """`slices` and `weights` give the endpoints of the reconstructor's and the trainer's streams."""
+        """`slices` and `weights` give the endpoints of the reconstructor's and the trainer's streams.
+
+        `threads` 0: see `cores.budget`.
+        """
         super().__init__(clock)
         self._upstreams = (slices, weights)
-        self._threads = threads
+        self._threads = threads or budget(usable_cores()).denoising
         self._denoised_out = Publisher(denoised_endpoint, budget_bytes=budget_bytes)
         self._budget_bytes = budget_bytes
         self._inbox = Mailbox(budget_bytes, "newest")

@@ -12,6 +12,7 @@ import numpy as np
 import psutil
 import torch
 
+from tango_jit.cores import budget, usable_cores
 from tango_jit.geometry import SliceGeometry
 from tango_jit.recon import backproject
 from tango_jit.recon.pipeline import Options, Pipeline, check_center, full_slice
@@ -57,7 +58,7 @@ class ReconstructorService(Service):
         filtered_endpoint: str = "tcp://127.0.0.1:*",
         slices_endpoint: str = "tcp://127.0.0.1:*",
         backend: str = "cpu",
-        threads: int = 2,
+        threads: int = 0,
         slices: SliceTable | None = None,
         budget_bytes: int = 256 << 20,
         clock: Clock = time.time,
@@ -66,7 +67,9 @@ class ReconstructorService(Service):
         super().__init__(clock)
         self._raw = raw
         self._budget_bytes = budget_bytes
-        self._backend, self._threads = backend, threads
+        self._backend = backend
+        share = budget(usable_cores())
+        self._frame_threads, self._slice_threads = min(threads or share.frames, share.frames), threads or share.slices
         self._filtered = Publisher(filtered_endpoint, budget_bytes=budget_bytes)
         self._slices_out = Publisher(slices_endpoint, budget_bytes=budget_bytes)
         self._table = slices or SliceTable()
@@ -170,8 +173,8 @@ class ReconstructorService(Service):
     # ---- the worker
 
     def open(self) -> None:
-        torch.set_num_threads(self._threads)
-        numba.set_num_threads(min(self._threads, numba.get_num_threads()))
+        torch.set_num_threads(self._frame_threads)
+        numba.set_num_threads(min(self._slice_threads, numba.get_num_threads()))
         self.set_state(State.INIT, "compiling the backprojector: the first start takes a while")
         backproject.get(self._backend).warm_up()
         self._forget_scan()

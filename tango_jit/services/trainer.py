@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numba
 import numpy as np
 import psutil
 import torch
 
+from tango_jit.cores import budget, step_aside, usable_cores
 from tango_jit.geometry import SliceGeometry
 from tango_jit.learn.patches import PatchSampler
 from tango_jit.learn.settings import SETTINGS
@@ -52,18 +52,20 @@ class TrainerService(Service):
         budget_bytes: int = 256 << 20,
         settings: str = "",
         seed: int = 0,
-        threads: int = 2,
+        threads: int = 0,
         nice: int = 0,
         clock: Clock = time.time,
     ) -> None:
         """`filtered` gives the endpoint of the reconstructor's filtered projections (see `Subscriber`).
 
-        `settings` is what the signal of that name showed before a restart; empty: the preset PRODUCT.
+        `settings` is what the signal of that name showed before a restart; empty: the preset PRODUCT. `threads` 0: see
+        `cores.budget`.
         """
         super().__init__(clock)
         self._settings, region = remembered(settings)
         self._filtered = filtered
-        self._backend, self._seed, self._threads, self._nice = backend, seed, threads, nice
+        self._backend, self._seed, self._nice = backend, seed, nice
+        self._threads = threads or budget(usable_cores()).training
         self._budget_bytes = budget_bytes
         self._weights_out = Publisher(weights_endpoint, budget_bytes=budget_bytes)
         self._inbox = Mailbox(budget_bytes, "drop_oldest")
@@ -165,19 +167,14 @@ class TrainerService(Service):
 
     def open(self) -> None:
         torch.set_num_threads(self._threads)
-        self._step_aside()
+        numba.set_num_threads(min(self._threads, numba.get_num_threads()))
+        if self._nice and (refused := step_aside(self._nice)):
+            self.trouble(f"{refused}: training may take time from the live path")
         self.set_state(State.INIT, "compiling the backprojector: the first start takes a while")
         backproject.get(self._backend).warm_up()
         self._forget_scan()
         self._inbox = Mailbox(self._budget_bytes, "drop_oldest")
         self._subscriber = Subscriber(self._filtered, self._inbox, clock=self.clock)
-
-    def _step_aside(self) -> None:
-        """Give this thread, and those that it makes, the wanted niceness: on Linux every thread has its own."""
-        try:
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), self._nice)
-        except PermissionError:
-            self.trouble(f"niceness {self._nice}: not allowed to take it, training runs at the present one")
 
     def wake(self) -> None:
         self._inbox.wake()

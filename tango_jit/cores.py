@@ -1,0 +1,64 @@
+"""How the processes share the cores: the live path first, training takes what is left."""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+AUTOGROUP = Path("/proc/self/autogroup")
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Threads for each kind of work; see `budget`."""
+
+    frames: int
+    """Filtering a frame: one every few ms, too little for many."""
+    slices: int
+    """Backprojection: scales with the cores."""
+    denoising: int
+    training: int
+    """Small batches: more than some threads only wait for each other."""
+
+
+def budget(cores: int) -> Budget:
+    """The threads on a computer of so many cores that all processes share. Raises ValueError for none.
+
+    Their sum may exceed the cores: slices and pictures are made in bursts, one after the other, and the trainer steps
+    aside for both (`step_aside`). Up to four cores every burst may have them all.
+    """
+    if cores < 1:
+        raise ValueError(f"cores: expected at least 1, got {cores}")
+    few = min(cores, 4)
+    return Budget(
+        frames=max(1, min(cores // 4, 8)),
+        slices=max(few, cores // 2),
+        denoising=max(few, min(cores // 4, 16)),
+        training=max(min(cores, 2), min(cores // 4, 8)),
+    )
+
+
+def usable_cores() -> int:
+    """The cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def step_aside(nice: int) -> str:
+    """Give this thread, and those that it makes, a niceness; returns what was refused (empty: nothing).
+
+    Linux weighs sessions against each other before it looks at niceness within one (autogroups, where they are
+    enabled): a process that leads its session gives it the same niceness, else it would count for nothing.
+    """
+    refused = []
+    try:
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), nice)
+    except PermissionError:
+        refused.append(f"niceness {nice}: not allowed to take it")
+    if AUTOGROUP.exists() and os.getsid(0) == os.getpid():
+        try:
+            AUTOGROUP.write_text(str(nice))
+        except OSError as error:
+            refused.append(f"niceness {nice} of the session: {error.strerror}")
+    return "; ".join(refused)
