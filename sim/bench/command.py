@@ -1,0 +1,114 @@
+"""`tango-jit bench`: measure, show, keep."""
+
+from __future__ import annotations
+
+import os
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from sim.bench.machine import Watch, describe
+from sim.bench.report import Report, shown
+from sim.bench.rows import Row, Series
+from sim.bench.runner import SUITES, UNHURRIED, SuiteError, measure
+from sim.bench.timing import Effort
+
+console = Console()
+
+
+def bench(
+    suite: Annotated[list[str] | None, typer.Option(help=f"What to measure: {', '.join(SUITES)}; all of them.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="In minutes: few repeats, short runs, no long ones.")] = False,
+    json: Annotated[
+        Path | None, typer.Option(help="Write all rows; suites that such a file already holds are kept or replaced.")
+    ] = None,
+    markdown: Annotated[Path | None, typer.Option(help="Write the table.")] = None,
+    plots: Annotated[Path | None, typer.Option(help="Draw the plots into this folder (needs matplotlib).")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Only suites that --json does not hold yet.")] = False,
+    minutes: Annotated[
+        float | None, typer.Option(min=0.2, max=1e4, help="Length of the memory run; 10 without --quick.")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of each engine; as many as cores.")] = None,
+) -> None:
+    """Measure what this computer does with the product, beside targets and peers."""
+    check(suite, json, markdown, plots, resume)
+    report = Report.read(json, describe()) if json is not None else Report(describe())
+    effort = Effort.chosen(quick=quick, minutes=minutes)
+    number = threads or len(os.sched_getaffinity(0))
+    for name in chosen(suite, report, quick=quick, resume=resume):
+        report = run(report, name, effort, number)
+        if json is not None:
+            report.write(json)
+    if markdown is not None:
+        markdown.write_text(report.markdown())
+    if plots is not None:
+        from sim.bench.plots import draw
+
+        for path in draw(report, plots):
+            console.print(f"plot: {path}")
+    failed = [name for name, facts in report.suites.items() if facts["failed"]]
+    if failed:
+        raise RuntimeError(f"came to no end: {', '.join(failed)}")
+
+
+def chosen(asked: list[str] | None, report: Report, *, quick: bool, resume: bool) -> list[str]:
+    """The suites to run: those asked for, else all; the long ones not by themselves in a quick run."""
+    names = asked or [name for name in SUITES if not (quick and name in UNHURRIED)]
+    done = [name for name, facts in report.suites.items() if not facts["failed"]] if resume else []
+    return [name for name in names if name not in done]
+
+
+def check(asked: list[str] | None, json: Path | None, markdown: Path | None, plots: Path | None, resume: bool) -> None:
+    """Raises ValueError for what would come to nothing, before anything is measured."""
+    if unknown := set(asked or ()) - set(SUITES):
+        raise ValueError(f"--suite: expected one of {', '.join(SUITES)}, got {', '.join(sorted(unknown))}")
+    for option, path in (("--json", json), ("--markdown", markdown)):
+        if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
+            raise ValueError(f"{option}: expected a file in a folder that exists, got {path}")
+    if plots is not None and find_spec("matplotlib") is None:
+        raise ValueError("--plots: expected matplotlib, it is not installed: pip install 'tango-jit[bench]'")
+    if resume and json is None:
+        raise ValueError("--resume: expected --json with the file to go on with, got none")
+
+
+def run(report: Report, suite: str, effort: Effort, threads: int) -> Report:
+    """The report with this suite; its rows are shown as they come."""
+    console.rule(f"[bold]{suite}[/]: {SUITES[suite]}", align="left")
+    watch, measured, failed = Watch(), list[Row | Series](), ""
+    try:
+        with console.status(f"{suite} ...") as status:
+            for item in measure(suite, effort, threads):
+                measured.append(item)
+                if isinstance(item, Row):
+                    status.update(f"{suite}: {len(measured)} figures ...")
+                    console.print(line(item))
+    except SuiteError as error:
+        failed = str(error)
+        console.print(f"[red]{suite} came to no end: {escape(failed)}")
+    return report.with_suite(
+        suite, watch.seen() | {"threads": threads, "quick": effort.quick, "failed": failed}, measured
+    )
+
+
+def line(row: Row) -> Table:
+    """One row as it is shown on the terminal."""
+    grid = Table.grid(padding=(0, 1), expand=True)
+    grid.add_column(ratio=6)
+    grid.add_column(ratio=3, justify="right")
+    grid.add_column(ratio=4)
+    if row.value is None:
+        grid.add_row(escape(row.name), "[yellow]-[/]", f"[yellow]{escape(row.note)}")
+        return grid
+    spread = "" if row.spread is None else f" ({shown(row.spread[0])} to {shown(row.spread[1])})"
+    verdict = {True: "[green]met[/]", False: f"[red]{row.missed_by}[/]", None: ""}[row.met]
+    if row.target is not None:
+        verdict = f"{'≥' if row.better == 'higher' else '≤'} {shown(row.target)} {verdict}"
+    if row.peer is not None and row.ratio is not None:
+        verdict += f" {shown(row.ratio)} x {escape(row.peer.name)}"
+    grid.add_row(escape(row.name), f"{shown(row.value)} {row.unit}{spread}", verdict)
+    return grid

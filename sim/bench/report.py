@@ -1,0 +1,119 @@
+"""What was measured so far: rows and curves of suites, as JSON that later suites join, and as a Markdown table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Self
+
+from sim.bench.machine import check_same
+from sim.bench.rows import Row, Series
+
+
+@dataclass(frozen=True)
+class Report:
+    """`suites` says of each suite when it ran, for how long, how busy the computer was, and why it failed, if so."""
+
+    machine: Mapping[str, Any]
+    suites: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    rows: tuple[Row, ...] = ()
+    series: tuple[Series, ...] = ()
+
+    @classmethod
+    def read(cls, path: Path, machine: Mapping[str, Any]) -> Self:
+        """What the file holds, to be gone on with on this computer; empty if there is no file.
+
+        Raises ValueError for a file of another computer, or of another kind.
+        """
+        if not path.exists():
+            return cls(machine)
+        try:
+            content = json.loads(path.read_text())
+            rows = tuple(Row.from_dict(row) for row in content["rows"])
+            series = tuple(Series.from_dict(curve) for curve in content["series"])
+            report = cls(machine, dict(content["suites"]), rows, series)
+            earlier = dict(content["machine"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"--json: expected a file that `tango-jit bench` wrote, got {path}: {error!r}") from error
+        check_same(earlier, machine)
+        return report
+
+    def with_suite(self, name: str, facts: Mapping[str, Any], measured: Iterable[Row | Series]) -> Self:
+        """This suite measured anew; the others as they are, in the order in which they first came."""
+        order = [*self.suites, *([] if name in self.suites else [name])]
+        rows, series = [r for r in self.rows if r.suite != name], [s for s in self.series if s.suite != name]
+        for item in measured:
+            (rows if isinstance(item, Row) else series).append(replace(item, suite=name))  # type: ignore[arg-type]
+        rows.sort(key=lambda row: order.index(row.suite))
+        suites = {**self.suites, name: dict(facts)}
+        return replace(self, suites=suites, rows=tuple(rows), series=tuple(series))
+
+    def write(self, path: Path) -> None:
+        """The whole as JSON; the file is complete or as it was."""
+        content = {
+            "machine": self.machine,
+            "suites": self.suites,
+            "rows": [row.to_dict() for row in self.rows],
+            "series": [series.to_dict() for series in self.series],
+        }
+        part = path.with_name(path.name + ".part")
+        part.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+        part.replace(path)
+
+    def markdown(self) -> str:
+        """The targets first, then every suite with all of its figures."""
+        aimed = [row for row in self.rows if row.target is not None]
+        parts = [f"Measured on {_where(self.machine)}.\n"]
+        if aimed:
+            met = sum(row.met is True for row in aimed)
+            parts.append(f"## Targets: {met} of {len(aimed)} met\n\n{_table(aimed)}")
+        for suite, facts in self.suites.items():
+            lines = [f"## {suite}\n\n{_circumstances(facts)}\n"]
+            rows = [row for row in self.rows if row.suite == suite]
+            parts.append("\n".join(lines) + ("\n" + _table(rows) if rows else ""))
+        return "\n".join(parts)
+
+
+def shown(value: float | None) -> str:
+    """Three digits, and no exponent where a reader would not expect one."""
+    if value is None:
+        return "-"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def _table(rows: Iterable[Row]) -> str:
+    lines = [
+        "| figure | median | interquartile range | target | met | peer | times better |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        value = row.note if row.value is None else f"{shown(row.value)} {row.unit}"
+        spread = "" if row.spread is None else f"{shown(row.spread[0])} to {shown(row.spread[1])}"
+        target = "" if row.target is None else f"{'≥' if row.better == 'higher' else '≤'} {shown(row.target)}"
+        met = {True: "yes", False: f"no, {row.missed_by}", None: ""}[row.met]
+        peer = "" if row.peer is None else f"{row.peer.name}: {shown(row.peer.value)}"
+        ratio = "" if row.ratio is None else shown(row.ratio)
+        name = f"{row.name} ({row.note})" if row.note and row.value is not None else row.name
+        lines.append("| " + " | ".join((name, value, spread, target, met, peer, ratio)) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _where(machine: Mapping[str, Any]) -> str:
+    versions = ", ".join(f"{k} {v}" for k, v in machine["versions"].items() if v)
+    return (
+        f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gb']} GB, {machine['system']}, Python "
+        f"{machine['python']}, {versions}, revision {machine['revision'] or 'unknown'}"
+    )
+
+
+def _circumstances(facts: Mapping[str, Any]) -> str:
+    before, after = facts["load_average"]
+    steal = "not known" if facts["steal_percent"] is None else f"{facts['steal_percent']} %"
+    failed = f" **Failed: {facts['failed']}**" if facts["failed"] else ""
+    quick = ", quick" if facts["quick"] else ""
+    return (
+        f"{facts['measured']}, {facts['took_s']:g} s, {facts['threads']} threads{quick}; load average {before} before and "
+        f"{after} after, taken away by the host: {steal}.{failed}"
+    )

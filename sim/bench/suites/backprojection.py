@@ -1,0 +1,58 @@
+"""Slices of 512 x 512 pixels from 150 views: rates in bilinear samples a second, each view once a pixel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+import numpy as np
+
+from sim.bench.rows import Row
+from sim.bench.scene import PLACES, SCAN, SIDE, VIEWS, full_window, place
+from sim.bench.timing import Effort, timed
+from tango_jit.recon import backproject
+from tango_jit.recon.incremental import IncrementalSlices
+from tango_jit.recon.reconstructor import Reconstructor
+from tango_jit.recon.window import ProjectionWindow
+
+SAMPLES = SIDE * SIDE * VIEWS / 1e6
+FLOORS = {"horizontal": 600.0}  # Msamples/s
+ANY_FLOOR = 350.0
+
+
+def measure(effort: Effort) -> Iterator[Row]:
+    backproject.get("cpu").warm_up()
+    engine, window = Reconstructor(SCAN), full_window()
+    for name in PLACES:
+        work = partial(engine.reconstruct, window, place(name))
+        yield Row.of(
+            f"{SIDE}² slice from {VIEWS} views, both halves, {name}",
+            "Msamples/s",
+            timed(work, effort).rate(SAMPLES),
+            target=FLOORS.get(name, ANY_FLOOR),
+        )
+    yield from _three_slices(effort, engine)
+
+
+def _three_slices(effort: Effort, engine: Reconstructor) -> Iterator[Row]:
+    """Three slices whenever some views more have come: anew, and by the difference."""
+    view = np.random.default_rng(0).standard_normal((SCAN.rows, SCAN.cols)).astype(np.float32)
+    slices = [place(name) for name in ("horizontal", "vertical", "vertical, rows along z")]
+    for news in (60, 10, 1):
+        ring, following, frame = ProjectionWindow(SCAN), IncrementalSlices(engine), 0
+
+        def turn(views: int, ring: ProjectionWindow = ring) -> None:
+            nonlocal frame
+            for _ in range(views):
+                ring.add(frame, 2 * np.pi * frame / VIEWS, view)
+                frame += 1
+
+        def update(ring: ProjectionWindow = ring, following: IncrementalSlices = following) -> None:
+            window = ring.window()
+            assert window is not None
+            for geometry in slices:
+                following.reconstruct(window, geometry)
+
+        turn(VIEWS + 1)
+        figure = timed(update, effort, before=partial(turn, news))
+        yield Row.of(f"three {SIDE}² slices brought up to date after {news} new views", "ms", figure)
