@@ -15,7 +15,8 @@ from tango_jit.recon import backproject
 from tango_jit.recon.backproject import cpu, reference
 from tango_jit.threads import use_safe_layer
 
-BACKENDS = [name for name in backproject.BACKENDS if name != "reference"]
+SAMPLING = [name for name in backproject.BACKENDS if name != "astra"]  # that one averages, see test_astra.py
+BACKENDS = [name for name in SAMPLING if name != "reference"]
 Project = Callable[..., Any]
 KINDS = ("cone", "parallel", "tilted", "offset", "fan", "two rows")
 
@@ -84,7 +85,7 @@ def test_backends_agree_with_the_reference(
     np.testing.assert_allclose(got[clear], expected[clear], atol=2e-5 * np.abs(expected).max() + 2e-6, rtol=0)
 
 
-@pytest.fixture(params=backproject.BACKENDS)
+@pytest.fixture(params=SAMPLING)
 def project(request: pytest.FixtureRequest) -> Project:
     return backproject.get(request.param).backproject
 
@@ -231,7 +232,7 @@ def test_wrong_arguments_are_refused_in_words(project: Project, name: str, chang
 
 
 def test_an_unknown_backend_is_refused() -> None:
-    with pytest.raises(ValueError, match="backend: expected one of cpu, reference, got 'gpu'"):
+    with pytest.raises(ValueError, match=r"backend: expected one of cpu, reference, .*got 'gpu'"):
         backproject.get("gpu")
 
 
