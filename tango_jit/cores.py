@@ -36,7 +36,7 @@ def budget(cores: int) -> Budget:
         frames=max(1, min(cores // 4, 8)),
         slices=max(few, cores // 2),
         denoising=max(few, min(cores // 4, 16)),
-        training=max(min(cores, 2), min(cores // 4, 8)),
+        training=max(1, min(cores // 2, 8)),
     )
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from tango_jit.geometry import ScanGeometry, SliceGeometry
@@ -18,6 +19,8 @@ from tango_jit.recon.preprocess import Preprocessor
 from tango_jit.recon.reconstructor import Reconstructor
 from tango_jit.recon.window import Arrival, ProjectionWindow, Window
 from tango_jit.streams.messages import Dark, Flat, Header, Image
+
+LARGEST = float(np.finfo(np.float16).max)  # 1/mm: sharper scanners than any stay below
 
 
 @dataclass(frozen=True)
@@ -71,11 +74,12 @@ class Pipeline:
         """Why the window may never be full; empty: there is no sign of it."""
         return self._window.obstacle
 
-    def filter(self, image: Image) -> NDArray[np.float32]:
-        """The filtered view (rows, cols) of one frame. Raises ValueError for one that says nothing."""
-        return self._preprocess(image.data[None])[0]
+    def filter(self, image: Image) -> NDArray[np.float16]:
+        """The filtered view (rows, cols) of one frame in mm^-1. Raises ValueError for one that says nothing."""
+        view = torch.from_numpy(self._preprocess(image.data[None])[0])
+        return view.clamp_(-LARGEST, LARGEST).to(torch.float16).numpy()
 
-    def add(self, image: Image, filtered: NDArray[np.float32]) -> Arrival:
+    def add(self, image: Image, filtered: NDArray[np.float16]) -> Arrival:
         """Take a filtered view into the window. Raises WindowOverflowError (the window is empty then)."""
         return self._window.add(image.frame, image.angle_rad, filtered, image.pose)
 

@@ -14,11 +14,11 @@ import torch
 
 from tango_jit.cores import budget, usable_cores
 from tango_jit.geometry import SliceGeometry
-from tango_jit.recon import backproject
 from tango_jit.recon.pipeline import Options, Pipeline, check_center, full_slice
 from tango_jit.recon.reconstructor import Reconstructor
 from tango_jit.recon.window import Window, WindowOverflowError
 from tango_jit.services.arrivals import Arrivals
+from tango_jit.services.backends import FAILURES, BackendChoice
 from tango_jit.services.center_search import CenterSearch
 from tango_jit.services.rates import Rate
 from tango_jit.services.reconstructor_settings import options
@@ -41,9 +41,9 @@ from tango_jit.streams import (
 
 LOSS_ALARM_S = 10.0
 SILENCE_S = 2.0
-LATE_S = 1.0
+LATE_S = 0.25  # frames that wait for longer go before the slices
 HALF_SCAN = 0.4  # part of the views that see a point; with a detector beside the axis half of them do
-CATCH_UP_S = 5.0  # the longest time without an update while frames wait
+CATCH_UP_S = 1.0  # but for no longer than this
 
 
 class ReconstructorService(Service):
@@ -67,7 +67,7 @@ class ReconstructorService(Service):
         super().__init__(clock)
         self._raw = raw
         self._budget_bytes = budget_bytes
-        self._backend = backend
+        self._backend = BackendChoice(backend)
         share = budget(usable_cores())
         self._frame_threads, self._slice_threads = min(threads or share.frames, share.frames), threads or share.slices
         self._filtered = Publisher(filtered_endpoint, budget_bytes=budget_bytes)
@@ -79,7 +79,7 @@ class ReconstructorService(Service):
         self._forget_scan()
         self.replace_signals(
             tuple(s for name in self._table.names for s in reconstructor_signals(name)),
-            backend=backend,
+            backend_wanted=backend,
             slices=self._table.to_json(),
             filtered_endpoint=self._filtered.endpoint,
             slices_endpoint=self._slices_out.endpoint,
@@ -102,7 +102,7 @@ class ReconstructorService(Service):
         self._frame_rate, self._slice_rate = Rate(), Rate()
         self._updated_at = 0.0
         self._shown_generation = -1
-        self._search = CenterSearch(self._backend)
+        self._search = CenterSearch(self._backend.name)
 
     # ---- commands (any thread)
 
@@ -148,7 +148,7 @@ class ReconstructorService(Service):
             place = self._table.edited(kind, item, value)
             if self._header is not None:
                 try:
-                    Reconstructor(self._header.geometry, self._backend).refuse_off_plane(place.pose[None], place.shape)
+                    Reconstructor(self._header.geometry, self._backend.name).refuse_off_plane(place.pose[None], place.shape)
                 except ValueError as error:
                     raise ValueError(f"{name}: {error}") from error
             self._retable(self._table.place(item, place))
@@ -176,7 +176,8 @@ class ReconstructorService(Service):
         torch.set_num_threads(self._frame_threads)
         numba.set_num_threads(min(self._slice_threads, numba.get_num_threads()))
         self.set_state(State.INIT, "compiling the backprojector: the first start takes a while")
-        backproject.get(self._backend).warm_up()
+        self._backend.choose()
+        self.publish(backend=self._backend.name)
         self._forget_scan()
         self._inbox = Mailbox(self._budget_bytes, "lossless")
         self._subscriber = Subscriber(self._raw, self._inbox, kind="pull", clock=self.clock)
@@ -195,6 +196,16 @@ class ReconstructorService(Service):
         self._slices_out.close()
 
     def turn(self) -> None:
+        try:
+            self._advance()
+        except FAILURES as error:
+            self._backend.fall_back(error)
+            self.trouble(self._backend.why)
+            self._search = CenterSearch(self._backend.name)
+            self._stale = True  # what it kept of the window is lost
+            self.publish(backend=self._backend.name)
+
+    def _advance(self) -> None:
         message = self._inbox.get(timeout=0.1)
         if message is not None:
             self._take(message)
@@ -256,7 +267,7 @@ class ReconstructorService(Service):
             self._problems["scan"] = "expected a flat field before the frames, none came"
             return
         try:
-            self._pipeline = Pipeline(header, self._dark, self._flat, wanted, self._backend)
+            self._pipeline = Pipeline(header, self._dark, self._flat, wanted, self._backend.name)
         except ValueError as error:
             self._problems["scan"] = str(error)
             self.trouble(f"series {header.series}: {error}")
@@ -373,6 +384,12 @@ class ReconstructorService(Service):
         }
 
     def health(self) -> tuple[State, str]:
+        state, text = self._condition()
+        if not self._backend.why:
+            return state, text
+        return State.ALARM if state is State.RUNNING else state, f"{text}; {self._backend.why}"
+
+    def _condition(self) -> tuple[State, str]:
         now, subscriber, arrivals = self.clock(), self._subscriber, self._arrivals
         lossy = arrivals.lost_within(LOSS_ALARM_S, now)
         if self._header is None or subscriber is None:

@@ -49,7 +49,7 @@ Number = Annotated[float, checks.number]
 Flag = Annotated[bool, checks.flag]
 Figure = Annotated[float | None, checks.optional(checks.number)]
 Place = Annotated[SliceGeometry, checks.slice_geometry]
-Frame = Annotated[NDArray[Any], ArrayPayload(2, ("uint8", "uint16", "uint32", "float32"))]
+Frame = Annotated[NDArray[Any], ArrayPayload(2, ("uint8", "uint16", "uint32", "float16", "float32"))]
 MeanFrame = Annotated[NDArray[np.float32], ArrayPayload(2, ("float32",))]
 Planes = Annotated[NDArray[np.float32], ArrayPayload(4, ("float32",))]
 
@@ -182,9 +182,9 @@ class Image(Message):
     """One projection, raw or filtered; the header of its series says which.
 
     `frame` counts from any number and tells losses. `angle_rad` is unwrapped and taken at mid-exposure,
-    `timestamp_s` is seconds since the epoch. `data` (rows, cols): uint8, uint16, uint32 or float32; NaN is allowed.
-    `pose`: the four ASTRA vectors of this very view in mm (source or ray, detector centre, u, v), already
-    turned by the angle; None: the scan geometry turned by the angle.
+    `timestamp_s` is seconds since the epoch. `data` (rows, cols): uint8, uint16, uint32, float32, or float16 once it is
+    filtered; NaN is allowed. `pose`: the four ASTRA vectors of this very view in mm (source or ray, detector centre, u,
+    v), already turned by the angle; None: the scan geometry turned by the angle.
     """
 
     htype = "image"

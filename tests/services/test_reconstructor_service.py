@@ -145,8 +145,8 @@ def test_slices_are_what_the_reconstructor_makes_of_the_frames(bench):
     assert set(slices) == {"xy", "xz", "yz"}
     for name, slice in slices.items():
         expected = Reconstructor(CONE).reconstruct(window, default_slices(CONE)[name])
-        np.testing.assert_allclose(slice.data, expected, atol=1e-4 * MU_PER_MM)
-        np.testing.assert_allclose(bench.values[f"slice_{name}"], expected[:, 0].mean(0), atol=1e-4 * MU_PER_MM)
+        np.testing.assert_allclose(slice.data, expected, atol=5e-4 * MU_PER_MM)
+        np.testing.assert_allclose(bench.values[f"slice_{name}"], expected[:, 0].mean(0), atol=5e-4 * MU_PER_MM)
         assert bench.values[f"frame_number_{name}"] == VIEWS - 1
     place = slices["xy"].geometry
     rows, cols = np.indices(place.shape) + 0.5

@@ -21,7 +21,7 @@ while True:
 
 def test_two_cores_are_for_everybody_in_turn() -> None:
     assert budget(1) == Budget(frames=1, slices=1, denoising=1, training=1)
-    assert budget(2) == Budget(frames=1, slices=2, denoising=2, training=2)
+    assert budget(2) == Budget(frames=1, slices=2, denoising=2, training=1)
 
 
 def test_many_cores_are_divided() -> None:
