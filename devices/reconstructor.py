@@ -30,7 +30,9 @@ class Reconstructor(Door):
     DetectorAttribute = text_property("Its attribute with the endpoint.", "raw_endpoint")
     FilteredEndpoint = text_property("Where to publish filtered projections.", "tcp://127.0.0.1:*")
     SlicesEndpoint = text_property("Where to publish slices.", "tcp://127.0.0.1:*")
-    Backend = text_property("Backprojector: cpu or reference (slow, exact).", "cpu")
+    Backend = text_property(
+        "Backprojector: cpu, cuda, astra or reference (slow, exact). Where it cannot run: cpu, and ALARM.", "cpu"
+    )
     BudgetMb = number_property("Largest backlog of each stream, in MB.", 256)
     Threads = number_property("Processor threads; 0: a share of the cores, as all servers on one computer need it.", 0)
     Slices = text_property("The slices, kept by the device itself (JSON).", "")

@@ -147,8 +147,9 @@ class ReconstructorService(Service):
         if kind in ("geometry", "shape") and item in self._table.names:
             place = self._table.edited(kind, item, value)
             if self._header is not None:
+                engine = Reconstructor(self._header.geometry, self._backend.name)
                 try:
-                    Reconstructor(self._header.geometry, self._backend.name).refuse_off_plane(place.pose[None], place.shape)
+                    engine.refuse_off_plane(place.pose[None], place.shape)
                 except ValueError as error:
                     raise ValueError(f"{name}: {error}") from error
             self._retable(self._table.place(item, place))

@@ -90,7 +90,8 @@ FIGURES = (
     ),
     Signal("reconstruction_ms", "float", "Backprojection of all slices in one update.", unit="ms", format="%6.1f"),
     Signal("memory_mb", "float", "Resident memory of this server.", unit="MB", format="%7.0f", level="expert"),
-    Signal("backend", "str", "The backprojector in use."),
+    Signal("backend", "str", "The backprojector in use; where it is not `backend_wanted`, the status says why."),
+    Signal("backend_wanted", "str", "The backprojector that was asked for: the property Backend.", level="expert"),
     Signal("series", "str", "Name of the running series."),
     Signal(
         "center_found_px", "float", "What FindCenter found: a value for center_offset_px.", unit="px", format="%8.3f"
