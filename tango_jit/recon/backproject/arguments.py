@@ -31,23 +31,35 @@ def check(
     _array("projections", projections, np.float32, (None, None, None))
     if not projections.flags.c_contiguous:
         raise ValueError("projections: expected a C-contiguous array")
-    if projections.shape[1] < 1 or projections.shape[2] < 2:
-        raise ValueError(f"projections: expected at least 1 row and 2 columns, got shape {projections.shape}")
-    if not isinstance(slots, np.ndarray) or slots.dtype.kind not in "iu" or slots.ndim != 1:
-        raise TypeError(f"slots: expected a one-dimensional array of integers, got {slots!r}")
-    views = len(slots)
-    if views and not (slots.min() >= 0 and slots.max() < len(projections)):
-        raise ValueError(f"slots: expected 0 to {len(projections) - 1}, got {slots.min()} to {slots.max()}")
-    _array("matrices", matrices, np.float64, (views, 3, 4))
-    _array("weights", weights, np.float32, (None, views))
-    _array("poses", poses, np.float64, (None, 3, 3))
-    rows, cols = shape
-    if rows < 1 or cols < 1:
-        raise ValueError(f"shape: expected at least 1 row and 1 column, got {shape}")
-    full = (len(poses), len(weights), int(rows), int(cols))
+    full = check_views(projections.shape, slots, matrices, weights, poses, shape)
     if out is None:
         return np.empty(full, np.float32)
     _array("out", out, np.float32, full)
     if not out.flags.c_contiguous:
         raise ValueError("out: expected a C-contiguous array")
     return out
+
+
+def check_views(
+    held: tuple[int, ...],
+    slots: NDArray[np.integer],
+    matrices: NDArray[np.float64],
+    weights: NDArray[np.float32],
+    poses: NDArray[np.float64],
+    shape: tuple[int, int],
+) -> tuple[int, int, int, int]:
+    """Check all but the projections, of shape `held`, and `out`, whose shape is returned."""
+    if held[1] < 1 or held[2] < 2:
+        raise ValueError(f"projections: expected at least 1 row and 2 columns, got shape {held}")
+    if not isinstance(slots, np.ndarray) or slots.dtype.kind not in "iu" or slots.ndim != 1:
+        raise TypeError(f"slots: expected a one-dimensional array of integers, got {slots!r}")
+    views = len(slots)
+    if views and not (slots.min() >= 0 and slots.max() < held[0]):
+        raise ValueError(f"slots: expected 0 to {held[0] - 1}, got {slots.min()} to {slots.max()}")
+    _array("matrices", matrices, np.float64, (views, 3, 4))
+    _array("weights", weights, np.float32, (None, views))
+    _array("poses", poses, np.float64, (None, 3, 3))
+    rows, cols = shape
+    if rows < 1 or cols < 1:
+        raise ValueError(f"shape: expected at least 1 row and 1 column, got {shape}")
+    return len(poses), len(weights), int(rows), int(cols)
