@@ -58,6 +58,7 @@ class Pipeline:
         self._window = ProjectionWindow(self.geometry, 2 * math.pi if options.full_turn else None, backend=backend)
         self._engine = Reconstructor(self.geometry, backend)
         self._slices = IncrementalSlices(self._engine)
+        self._coverage: dict[SliceGeometry, float] = {}
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -88,8 +89,10 @@ class Pipeline:
         return self._window.window()
 
     def coverage(self, window: Window, geometry: SliceGeometry) -> float:
-        """See `Reconstructor.coverage`."""
-        return self._engine.coverage(window, geometry)
+        """See `Reconstructor.coverage`; for a slice on display it is that of its first window."""
+        if geometry not in self._coverage:
+            self._coverage[geometry] = self._engine.coverage(window, geometry)
+        return self._coverage[geometry]
 
     def reconstruct(self, window: Window, geometry: SliceGeometry) -> NDArray[np.float32]:
         """A slice as planes (2 or 3, 1, rows, cols) in 1/mm. Raises ValueError for one that this scan cannot show."""
@@ -97,7 +100,9 @@ class Pipeline:
 
     def keep(self, geometries: Iterable[SliceGeometry]) -> None:
         """These slices are on display: the others need not be kept up to date."""
-        self._slices.keep(geometries)
+        kept = set(geometries)
+        self._slices.keep(kept)
+        self._coverage = {geometry: part for geometry, part in self._coverage.items() if geometry in kept}
 
 
 def check_center(scan: ScanGeometry, offset_px: float) -> None:
