@@ -11,7 +11,7 @@ import pytest
 from tango_jit.services.service import State
 from tango_jit.streams import Image, Slice
 from tests.events import wait_until
-from tests.services.conftest import FAN, MU_PER_MM, VIEWS, Scan
+from tests.services.conftest import FAN, MU_PER_MM, VIEWS, Scan, pass_turns
 from tests.services.scans import CONE as TALL_CONE
 from tests.services.scans import FAN as WIDE_FAN
 from tests.services.scans import PARALLEL as WIDE_PARALLEL
@@ -104,3 +104,35 @@ def test_a_reconstructor_that_is_behind_says_by_how_many_frames(bench, clock):
     bench.filtered.wait(Image, lambda image: image.frame == VIEWS + 7)  # all that waited are done
     bench.after(0.3)
     assert bench.values["state"] is State.RUNNING
+
+
+@pytest.mark.parametrize(("behind_s", "updates"), [(0.1, 7), (0.5, 1), (5.0, 2)])
+def test_frames_that_wait_go_before_slices_but_for_no_longer_than_a_second(bench, clock, behind_s, updates):
+    """Hardly late: every frame has its slices. Late: one update at the end. Very late: one at once, one at the end."""
+    scan = Scan(FAN)
+    bench = bench(clock=clock)
+    bench.service.write("update_every", 1)
+    bench.push(scan.header)
+    bench.frames(scan, *range(VIEWS))
+    entered, leave = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        entered.set()
+        leave.wait(20)
+
+    subscriber = bench.service._subscriber
+    worker = threading.Thread(target=bench.service.ask, args=(hold, 30))
+    worker.start()
+    try:
+        assert entered.wait(10)
+        before, made = subscriber.received, bench.values["slices_reconstructed"]
+        bench.push(*(scan.image(VIEWS + n) for n in range(7)))
+        wait_until(lambda: subscriber.received >= before + 7, what="7 frames that wait")
+        clock.now += behind_s
+    finally:
+        leave.set()
+        worker.join()
+    bench.filtered.wait(Image, lambda image: image.frame == VIEWS + 6)
+    pass_turns(bench.service)
+    assert bench.values["frame_number_xy"] == VIEWS + 6
+    assert bench.values["slices_reconstructed"] - made == updates
