@@ -17,6 +17,7 @@ from tango_jit.streams.messages import (
     SeriesEnd,
     Slice,
     View,
+    Volume,
     Weights,
 )
 
@@ -75,6 +76,22 @@ def pictures(draw: st.DrawFn, kind: type[Slice] | type[Denoised]) -> Message:
     )
 
 
+@st.composite
+def volumes(draw: st.DrawFn) -> Volume:
+    place, first = draw(places), draw(st.integers(0, 1000))
+    shape = (draw(st.integers(1, 4)), *place.shape)
+    return Volume(
+        generation=draw(whole),
+        geometry=place,
+        step_mm=draw(st.tuples(number, number, number)),
+        series=draw(text),
+        first_frame=first,
+        last_frame=first + draw(st.integers(0, 1000)),
+        timestamp_s=draw(number),
+        data=draw(arrays(np.float32, shape, elements=st.floats(-1, 1, width=32))),
+    )
+
+
 MESSAGES: dict[str, st.SearchStrategy[Message]] = {
     "header": st.builds(
         Header,
@@ -92,6 +109,7 @@ MESSAGES: dict[str, st.SearchStrategy[Message]] = {
     "view": st.builds(View, whole, text, st.dictionaries(names, places, max_size=4)),
     "series_end": st.builds(SeriesEnd, text, whole),
     "slice": pictures(Slice),
+    "volume": volumes(),
     "denoised": pictures(Denoised),
     "weights": st.builds(
         Weights,
@@ -116,6 +134,7 @@ EXAMPLES: dict[str, Message] = {
     "view": View(2, "ram-lak", {"xy": PLACE}),
     "series_end": SeriesEnd("s", 100),
     "slice": SLICE,
+    "volume": Volume(2, PLACE, (0.0, 0.1, -0.5), "s", 10, 20, 1.5, np.zeros((3, 4, 6), np.float32)),
     "denoised": Denoised(**vars(SLICE), weights_version=3, accuracy=0.55),
     "weights": WEIGHTS,
 }

@@ -19,6 +19,7 @@ from tango_jit.streams.messages import (
     SeriesEnd,
     Slice,
     View,
+    Volume,
     Weights,
     decode,
 )
@@ -46,6 +47,7 @@ __all__ = [
     "Slice",
     "Subscriber",
     "View",
+    "Volume",
     "Weights",
     "decode",
 ]

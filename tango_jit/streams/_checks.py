@@ -101,6 +101,12 @@ def optional(check: Check) -> Check:
     return lambda value: None if value is None else check(value)
 
 
+def vector(value: Any) -> tuple[float, ...]:
+    if not isinstance(value, (Sequence, np.ndarray)) or isinstance(value, (str, bytes)) or len(value) != 3:
+        raise refused("3 numbers (mm)", value)
+    return tuple(number(x) for x in value)
+
+
 def pose(value: Any) -> tuple[float, ...]:
     if not isinstance(value, (Sequence, np.ndarray)) or isinstance(value, (str, bytes)) or len(value) != 12:
         raise refused("12 numbers (source or ray, detector centre, u, v; mm)", value)

@@ -24,10 +24,12 @@ DEPTH = 64
 
 @dataclass(frozen=True)
 class ArrayPayload:
-    """Arrays of `ndim` dimensions; the last two (rows, columns) up to 65536, those before (planes, depth) up to 64."""
+    """Arrays of `ndim` dimensions; the last two (rows, columns) up to 65536, those before (planes, depth) up to
+    `depth`."""
 
     ndim: int
     dtypes: tuple[str, ...]
+    depth: int = DEPTH
 
     def __call__(self, value: Any) -> NDArray[Any]:
         """The array as on the wire: little-endian, C-contiguous, read-only; copied only where that needs it."""
@@ -58,7 +60,7 @@ class ArrayPayload:
         return array if array.flags.aligned else array.copy()
 
     def _shape(self, value: Any) -> tuple[int, ...]:
-        limits = [DEPTH] * (self.ndim - 2) + [SIDE, SIDE]
+        limits = [self.depth] * (self.ndim - 2) + [SIDE, SIDE]
         if not isinstance(value, list) or len(value) != self.ndim:
             raise MessageError(f"shape: {refused(f'{self.ndim} whole numbers', value)}")
         if not all(1 <= whole(size) <= limit for size, limit in zip(value, limits)):

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Literal
 
-from tango_jit.streams.messages import Denoised, Image, Message, Slice, Weights
+from tango_jit.streams.messages import Denoised, Image, Message, Slice, Volume, Weights
 
 Policy = Literal["lossless", "drop_oldest", "newest"]
 MESSAGES = 10_000
@@ -19,7 +19,7 @@ def subject(message: Message) -> Hashable | None:
     match message:
         case Slice() | Denoised():
             return message.htype, message.slice
-        case Image() | Weights():
+        case Image() | Volume() | Weights():
             return message.htype
     return None
 

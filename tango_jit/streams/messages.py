@@ -35,6 +35,7 @@ __all__ = [
     "SeriesEnd",
     "Slice",
     "View",
+    "Volume",
     "Weights",
     "decode",
 ]
@@ -52,6 +53,7 @@ Place = Annotated[SliceGeometry, checks.slice_geometry]
 Frame = Annotated[NDArray[Any], ArrayPayload(2, ("uint8", "uint16", "uint32", "float16", "float32"))]
 MeanFrame = Annotated[NDArray[np.float32], ArrayPayload(2, ("float32",))]
 Planes = Annotated[NDArray[np.float32], ArrayPayload(4, ("float32",))]
+Voxels = Annotated[NDArray[np.float32], ArrayPayload(3, ("float32",), depth=1024)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -290,6 +292,35 @@ class Denoised(_Picture):
 
 
 @dataclass(frozen=True, eq=False)
+class Volume(Message):
+    """A coarse volume of the whole field of view in mm^-1, from the frames `first_frame` to `last_frame`.
+
+    `data` (slices, rows, cols) float32; `geometry` is the place of slice 0, and `step_mm` leads from a slice to the
+    next. `timestamp_s`: when the last of its frames reached the reconstructor, in seconds since the epoch.
+    """
+
+    htype = "volume"
+    _payload = "data"
+
+    generation: Whole
+    geometry: Place
+    step_mm: Annotated[tuple[float, ...], checks.vector]
+    series: Text
+    first_frame: Whole
+    last_frame: Whole
+    timestamp_s: Number
+    data: Voxels = field(repr=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.first_frame > self.last_frame:
+            raise MessageError(f"volume: first_frame: expected at most {self.last_frame}, got {self.first_frame}")
+        if self.data.shape[1:] != self.geometry.shape:
+            expected = f"(slices, {self.geometry.rows}, {self.geometry.cols})"
+            raise MessageError(f"volume: data: expected the shape {expected}, got {self.data.shape}")
+
+
+@dataclass(frozen=True, eq=False)
 class Weights(Message):
     """A trained network.
 
@@ -310,7 +341,7 @@ class Weights(Message):
 
 
 KINDS: dict[str, type[Message]] = {
-    kind.htype: kind for kind in (Header, Dark, Flat, Image, View, SeriesEnd, Slice, Weights, Denoised)
+    kind.htype: kind for kind in (Header, Dark, Flat, Image, View, SeriesEnd, Slice, Volume, Weights, Denoised)
 }
 
 
