@@ -30,6 +30,10 @@ part of the image's, and the multiplications (MAC) per pixel of the image:
     paper      net(input), every level mixes in its input         62,928 + 3       7,632   83 x 83
     released   level 1 alone (what the software ran)               3,024 + 1       2,160   13 x 13
 
+A network that sees D > 1 images - neighbouring slices (`depth`) or moments (`frames`) - has the same layers with
+kernels of 3 x 3 x 3 (three times the weights) and puts out the middle one. Slices are halved in depth like rows and
+columns, rounded up; moments are not.
+
 Without biases the function is homogeneous, net(c x) = c net(x) for c > 0, so what was learned at one dose or brightness
 holds at another. Sources: Ronneberger et al. (2015) for the U-Net; the layers are those described by Graas et al.,
 Sci Rep (2023); Mohan et al., ICLR (2020) for networks without bias. Why these forms: docs/explanations/learning.md.
@@ -40,6 +44,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, Literal, Self, get_args
 
 import torch
@@ -49,6 +54,9 @@ from torch.nn.functional import pad, relu
 Form = Literal["residual", "paper", "released"]
 FORMS: tuple[Form, ...] = get_args(Form)
 PRESETS = ("PRODUCT", "PAPER", "RELEASED", "CUSTOM")
+LARGEST_STACK = 256  # features x images
+CONVOLUTIONS = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+SAME: dict[str, Any] = {"kernel_size": 3, "padding": 1, "bias": False}
 
 
 def whole(name: str, value: Any, low: int, high: int) -> int:
@@ -62,8 +70,9 @@ def whole(name: str, value: Any, low: int, high: int) -> int:
 class NetworkConfig:
     """What to build. `preset` is only a name for it; the shape is decided by the other fields.
 
-    `features`: feature maps of the first level. `depth` (neighbouring slices) and `frames` (points in time, each
-    `frame_interval` projections after the one before) are 1 in this version. Raises ValueError in words.
+    `features`: feature maps of the first level. The network sees `depth` neighbouring slices, or one slice at `frames`
+    moments, each `frame_interval` projections after the one before: odd numbers, and one of them 1. Raises ValueError
+    in words.
     """
 
     preset: str = "PRODUCT"
@@ -80,10 +89,35 @@ class NetworkConfig:
             raise ValueError(f"form: expected one of {', '.join(FORMS)}, got {self.form!r}")
         whole("features", self.features, 1, 64)
         whole("frame_interval", self.frame_interval, 1, 1_000_000)
-        for name, what in (("depth", "a single slice"), ("frames", "a single point in time")):
-            value = whole(name, getattr(self, name), 1, 64)
-            if value != 1:
-                raise ValueError(f"{name}: expected 1 (this version sees {what}), got {value}")
+        for name in ("depth", "frames"):
+            if whole(name, getattr(self, name), 1, 63) % 2 == 0:
+                raise ValueError(
+                    f"{name}: expected an odd number (the middle one is put out), got {getattr(self, name)}"
+                )
+        if self.depth > 1 < self.frames:
+            raise ValueError(f"depth, frames: expected one of them to be 1, got {self.depth} and {self.frames}")
+        if self.features * self.images > LARGEST_STACK:
+            raise ValueError(
+                f"features: expected at most {LARGEST_STACK} maps on the first level, all images together, "
+                f"got {self.features} for each of {self.images} images"
+            )
+
+    @property
+    def images(self) -> int:
+        """Images that the network sees at once: neighbouring slices, or moments."""
+        return self.depth * self.frames
+
+    @property
+    def heights(self) -> tuple[int, int, int]:
+        """Images on each level, from the top."""
+        if self.depth == 1:
+            return self.frames, self.frames, self.frames
+        half = (self.depth + 1) // 2
+        return self.depth, half, (half + 1) // 2
+
+    @property
+    def _taps(self) -> int:
+        return 9 if self.images == 1 else 27
 
     @property
     def shape(self) -> tuple[Form, int, int, int]:
@@ -93,18 +127,17 @@ class NetworkConfig:
     @property
     def parameters(self) -> int:
         """Number of trained numbers."""
-        f = self.features
-        return {
-            "residual": 18 * f + 981 * f * f,
-            "paper": 18 * f + 981 * f * f + 3,
-            "released": 18 * f + 45 * f * f + 1,
-        }[self.form]
+        f, mixing = self.features, {"residual": 0, "paper": 3, "released": 1}[self.form]
+        return self._taps * (2 * f + (5 if self.form == "released" else 109) * f * f) + mixing
 
     @property
     def macs_per_pixel(self) -> float:
         """Multiplications and additions per pixel of the image."""
-        f = self.features
-        return 18 * f + (31.5 if self.form == "released" else 117) * f * f
+        f, (first, second, third) = self.features, self.heights
+        squares = 3 * first + second / 2
+        if self.form != "released":
+            squares += 4 * second + 5.5 * third
+        return self._taps * (2 * f * first + f * f * squares)
 
     @property
     def receptive_field(self) -> int:
@@ -129,27 +162,41 @@ class NetworkConfig:
         return cls(**fields)
 
 
-def _conv(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
-    return nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
-
-
 class Level(nn.Module):
-    """One level of the U: (B, outer, H, W) -> (B, outer, H, W).
+    """One level of the U: (B, outer, H, W) -> (B, outer, H, W), with D images (B, outer, D, H, W).
 
     `below` works at half the size; None makes this the bottom, which neither halves nor skips. `mix` adds a learned
-    share alpha of the input to the output.
+    share alpha of the input to the output. `images`: D; `halve` says whether D is halved too.
     """
 
-    def __init__(self, outer: int, features: int, below: nn.Module | None, *, mix: bool, linear: bool = False) -> None:
+    def __init__(
+        self,
+        outer: int,
+        features: int,
+        below: nn.Module | None,
+        *,
+        mix: bool,
+        linear: bool = False,
+        images: int = 1,
+        halve: bool = False,
+        deep: bool = False,
+    ) -> None:
         super().__init__()
         stride = 1 if below is None else 2
-        self.first = _conv(outer, features)
-        self.second = _conv(features, features)
-        self.down = _conv(features, features, stride)
+        strides = (stride if halve else 1, stride, stride)
+        extra = (int(halve and below is not None and images % 2 == 0), stride - 1, stride - 1)
+        if deep:
+            conv, transposed = partial(nn.Conv3d, **SAME), partial(nn.ConvTranspose3d, **SAME)
+        else:
+            conv, transposed = partial(nn.Conv2d, **SAME), partial(nn.ConvTranspose2d, **SAME)
+            strides, extra = strides[1:], extra[1:]
+        self.first = conv(outer, features)
+        self.second = conv(features, features)
+        self.down = conv(features, features, stride=strides)
         self.below = below
-        self.up = nn.ConvTranspose2d(features, features, 3, stride, 1, output_padding=stride - 1, bias=False)
-        self.third = _conv(features if below is None else 2 * features, features)
-        self.last = _conv(features, outer)
+        self.up = transposed(features, features, stride=strides, output_padding=extra)
+        self.third = conv(features if below is None else 2 * features, features)
+        self.last = conv(features, outer)
         self.alpha = nn.Parameter(torch.zeros(())) if mix else None
         self.linear = linear
 
@@ -166,26 +213,43 @@ class Level(nn.Module):
 
 
 class UNet(nn.Module):
-    """(B, 1, H, W) -> (B, 1, H, W) for any H, W of at least 8. Build it with `build`."""
+    """(B, D, H, W) -> (B, 1, H, W), the middle image, for any H, W of at least 8. D: `config.images`.
+
+    Build it with `build`. Raises ValueError for another shape.
+    """
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         self.config = config
         f, residual = config.features, config.form == "residual"
+        first, second, third = config.heights
+        kind = {"mix": not residual, "halve": config.depth > 1, "deep": config.images > 1}
         below: nn.Module = nn.Identity()
         if config.form != "released":
-            below = Level(f, 2 * f, Level(2 * f, 4 * f, None, mix=not residual), mix=not residual)
-        self.top = Level(1, f, below, mix=not residual, linear=residual)
+            below = Level(f, 2 * f, Level(2 * f, 4 * f, None, images=third, **kind), images=second, **kind)
+        self.top = Level(1, f, below, linear=residual, images=first, **kind)
 
     def forward(self, x: Tensor) -> Tensor:
-        rows, cols = x.shape[-2:]
-        if x.ndim != 4 or x.shape[1] != 1 or min(rows, cols) < 8:
-            raise ValueError(f"image: expected (batch, 1, rows, cols) of at least 8 x 8 pixels, got {tuple(x.shape)}")
-        padded = x
-        if rows % self.config.multiple or cols % self.config.multiple:
-            padded = pad(x, (0, -cols % self.config.multiple, 0, -rows % self.config.multiple), mode="replicate")
-        y = self.top(padded)[..., :rows, :cols]
-        return x + y.to(x.dtype) if self.config.form == "residual" else y
+        padded, rows, cols = fitted(x, self.config), x.shape[-2], x.shape[-1]
+        middle = self.config.images // 2
+        if self.config.images == 1:
+            y = self.top(padded)
+        else:
+            y = self.top(padded[:, None])[:, :, middle]
+        y = y[..., :rows, :cols]
+        return x[:, middle : middle + 1] + y.to(x.dtype) if self.config.form == "residual" else y
+
+
+def fitted(x: Tensor, config: NetworkConfig) -> Tensor:
+    """The images (B, D, H, W), rows and columns padded to a multiple that can be halved. Raises ValueError."""
+    rows, cols = x.shape[-2:]
+    if x.ndim != 4 or x.shape[1] != config.images or min(rows, cols) < 8:
+        raise ValueError(
+            f"image: expected (batch, {config.images}, rows, cols) of at least 8 x 8 pixels, got {tuple(x.shape)}"
+        )
+    if rows % config.multiple or cols % config.multiple:
+        return pad(x, (0, -cols % config.multiple, 0, -rows % config.multiple), mode="replicate")
+    return x
 
 
 def build(config: NetworkConfig, seed: int = 0) -> UNet:
@@ -193,12 +257,12 @@ def build(config: NetworkConfig, seed: int = 0) -> UNet:
     network = UNet(config)
     generator = torch.Generator().manual_seed(seed)
     for module in network.modules():
-        if not isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+        if not isinstance(module, CONVOLUTIONS):
             continue
         if config.form == "residual":  # He et al. (2015): keeps the variance
             # Doubling the size, a transposed convolution has each output pixel meet a quarter of its taps.
-            doubles = isinstance(module, nn.ConvTranspose2d) and module.stride[0] == 2
-            taps = module.in_channels * (9 / 4 if doubles else 9)
+            shared = math.prod(module.stride) if isinstance(module, nn.ConvTranspose2d | nn.ConvTranspose3d) else 1
+            taps = module.in_channels * math.prod(module.kernel_size) / shared
             nn.init.normal_(module.weight, 0, math.sqrt(2 / taps), generator)
         else:  # PyTorch's own, with which the paper's software began
             bound = 1 / math.sqrt(module.weight[0].numel())

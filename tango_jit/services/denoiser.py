@@ -15,12 +15,14 @@ import torch
 from tango_jit.cores import budget, usable_cores
 from tango_jit.learn import noise2inverse
 from tango_jit.learn.denoiser import Denoiser, Result
+from tango_jit.learn.unet import NetworkConfig
 from tango_jit.services.arrivals import Pace
 from tango_jit.services.denoiser_signals import BEST_ACCURACY, SIGNALS
 from tango_jit.services.rates import Curve, Rate
 from tango_jit.services.service import Clock, Service, State
 from tango_jit.services.slices import denoiser_signals
 from tango_jit.services.snapshot import write_snapshot
+from tango_jit.services.trainer_settings import check_network
 from tango_jit.streams import Denoised, Mailbox, Message, Publisher, Slice, Subscriber, View, Weights
 
 SILENCE_S = 5.0
@@ -125,6 +127,7 @@ class DenoiserService(Service):
 
     def _load(self, weights: Weights) -> None:
         try:
+            check_network(NetworkConfig.from_dict(weights.network))
             if self._engine.load(weights):
                 self._weights_at = self.clock()
                 if weights.patch_accuracy is None:  # reset, loaded or rolled back: the trainer has not scored it yet

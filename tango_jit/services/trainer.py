@@ -20,6 +20,8 @@ from tango_jit.geometry import SliceGeometry
 from tango_jit.learn.patches import PatchSampler
 from tango_jit.learn.settings import SETTINGS
 from tango_jit.learn.trainer import Trainer
+from tango_jit.learn.unet import NetworkConfig
+from tango_jit.learn.weights import from_checkpoint
 from tango_jit.recon import backproject
 from tango_jit.recon.reconstructor import Reconstructor
 from tango_jit.recon.window import ProjectionWindow, Window, WindowOverflowError
@@ -27,7 +29,7 @@ from tango_jit.services.arrivals import Arrivals
 from tango_jit.services.files import new_file
 from tango_jit.services.rates import Curve, Rate
 from tango_jit.services.service import Clock, Service, State
-from tango_jit.services.trainer_settings import FIELDS, check_region, remembered, shown
+from tango_jit.services.trainer_settings import FIELDS, check_network, check_region, remembered, shown
 from tango_jit.services.trainer_signals import SIGNALS
 from tango_jit.streams import Header, Image, Mailbox, Message, Publisher, SeriesEnd, Subscriber, View
 
@@ -137,7 +139,9 @@ class TrainerService(Service):
             raise ValueError(f"Load: expected a file that Save wrote, got {path}: {error.strerror}") from error
 
         def load() -> None:
-            self._trainer.load(checkpoint)
+            weights = from_checkpoint(checkpoint)
+            check_network(NetworkConfig.from_dict(weights.network))
+            self._trainer.load(weights)
             self._settings = self._settings.edited(network=self._trainer.settings.network)
             self._show()
             self._publish_weights()
@@ -154,7 +158,9 @@ class TrainerService(Service):
                 raise ValueError(f"network: expected one of {', '.join(SETTINGS)}; {value} is shown for edited fields")
             self._settings = SETTINGS[value]
         elif name in FIELDS:
-            self._settings = self._settings.edited(**{name: value})
+            settings = self._settings.edited(**{name: value})
+            check_network(settings.network)
+            self._settings = settings
         self._show(**{name: value})
 
     def _show(self, **news: Any) -> None:

@@ -21,6 +21,7 @@ def remembered(text: str) -> tuple[TrainerSettings, np.ndarray]:
         fields = json.loads(text)
         training = fields["training"]
         network = NetworkConfig.from_dict(training.pop("network"))
+        check_network(network)
         region = np.array(fields["region"], np.float64).reshape(-1)
         check_region(region)
         return TrainerSettings(network=network, **training), region
@@ -35,6 +36,13 @@ def shown(settings: TrainerSettings) -> dict[str, Any]:
     network = settings.network
     fields = {"network": network.preset, "parameters": network.parameters}
     return fields | {n: getattr(settings, n) if hasattr(settings, n) else getattr(network, n) for n in FIELDS}
+
+
+def check_network(network: NetworkConfig) -> None:
+    """Raises ValueError for a network that sees more than the services show it: one slice at one moment."""
+    for name, what in (("depth", "a single slice"), ("frames", "a single point in time")):
+        if getattr(network, name) != 1:
+            raise ValueError(f"{name}: expected 1 (live, networks see {what} so far), got {getattr(network, name)}")
 
 
 def check_region(box: np.ndarray) -> None:

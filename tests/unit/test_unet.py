@@ -9,14 +9,18 @@ from torch import Tensor, nn
 from torch.nn.functional import conv3d, conv_transpose3d
 
 from tango_jit.learn import unet
-from tango_jit.learn.unet import FORMS, Level, NetworkConfig, build
+from tango_jit.learn.unet import CONVOLUTIONS, FORMS, Level, NetworkConfig, build
 
 CONFIGS = [NetworkConfig(features=f, form=form) for form, f in product(FORMS, (8, 16, 32))]
+STACKS = [
+    NetworkConfig("CUSTOM", form=form, **{seen: number})
+    for form, seen, number in product(FORMS, ("depth", "frames"), (3, 5, 7))
+]
 
 
-def scene(n: int = 2, size: int = 40) -> Tensor:
-    """A bright square with noise: (n, 1, size, size)."""
-    images = torch.rand(n, 1, size, size, generator=torch.Generator().manual_seed(1))
+def scene(n: int = 2, size: int = 40, stack: int = 1) -> Tensor:
+    """A bright square with noise: (n, stack, size, size)."""
+    images = torch.rand(n, stack, size, size, generator=torch.Generator().manual_seed(1))
     images[..., size // 4 : size // 2, size // 4 :] += 3
     return images
 
@@ -26,19 +30,20 @@ def layers(config: NetworkConfig, size: int = 48) -> list[tuple[int, float]]:
     network, found = build(config), []
 
     def note(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        assert isinstance(module, nn.Conv2d | nn.ConvTranspose2d)
+        assert isinstance(module, CONVOLUTIONS)
         # Each output pixel of a convolution, each input pixel of a transposed one, meets all taps.
-        pixels = (inputs[0] if isinstance(module, nn.ConvTranspose2d) else output)[0, 0].numel()
+        transposed = isinstance(module, nn.ConvTranspose2d | nn.ConvTranspose3d)
+        pixels = (inputs[0] if transposed else output)[0, 0].numel()
         found.append((module.weight.numel(), pixels * module.weight.numel() / size**2))
 
     for module in network.modules():
-        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+        if isinstance(module, CONVOLUTIONS):
             module.register_forward_hook(note)
-    network(torch.rand(1, 1, size, size))
+    network(torch.rand(1, config.images, size, size))
     return found
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=str)
+@pytest.mark.parametrize("config", CONFIGS + STACKS, ids=str)
 def test_size_and_cost_are_as_declared(config):
     table = layers(config)
     mixing = {"residual": 0, "paper": 3, "released": 1}[config.form]
@@ -59,10 +64,10 @@ def test_table_of_the_docstring_is_true():
 
 
 @pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("config", CONFIGS[::3] + CONFIGS[1:2], ids=str)
+@pytest.mark.parametrize("config", CONFIGS[::3] + CONFIGS[1:2] + STACKS[::5], ids=str)
 def test_every_parameter_gets_a_gradient(config, seed):
-    network = build(config, seed)
-    (network(scene()) - scene().flip(0)).square().mean().backward()
+    network, images = build(config, seed), scene(stack=config.images)
+    (network(images) - images[:, :1].flip(0)).square().mean().backward()
     for name, parameter in network.named_parameters():
         assert parameter.grad is not None, name
         assert torch.isfinite(parameter.grad).all(), name
@@ -92,6 +97,22 @@ def test_any_size_runs(form, shape):
     assert torch.isfinite(output).all()
 
 
+@pytest.mark.parametrize("config", STACKS, ids=str)
+def test_stacks_give_their_middle_image_at_any_size(config):
+    for shape in ((8, 8), (30, 51)):
+        assert build(config)(torch.rand(2, config.images, *shape)).shape == (2, 1, *shape)
+
+
+@pytest.mark.parametrize("config", STACKS, ids=str)
+def test_a_stack_is_seen_as_a_whole(config):
+    """The middle image depends on every image of the stack."""
+    network, images = build(config), scene(stack=config.images)
+    images.requires_grad_()
+    network(images).square().mean().backward()
+    assert images.grad is not None
+    assert (images.grad.abs().sum((0, 2, 3)) > 0).all()
+
+
 @pytest.mark.parametrize("shape", [(1, 1, 7, 8), (1, 2, 16, 16), (16, 16)])
 def test_no_image_is_refused(shape):
     with pytest.raises(ValueError, match=r"expected \(batch, 1, rows, cols\) of at least 8 x 8"):
@@ -101,7 +122,7 @@ def test_no_image_is_refused(shape):
 def level_in_3d(level: Level, x: Tensor) -> Tensor:
     """The same level with 3 x 3 x 3 kernels, whose outer slices meet nothing but padding at depth 1."""
 
-    def kernel(conv: nn.Conv2d | nn.ConvTranspose2d) -> Tensor:
+    def kernel(conv: nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d | nn.ConvTranspose3d) -> Tensor:
         weight = torch.rand(*conv.weight.shape[:2], 3, 3, 3)
         weight[:, :, 1] = conv.weight
         return weight
@@ -157,8 +178,11 @@ def test_seed_decides_the_weights():
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"depth": 3}, "depth: expected 1 .this version sees a single slice.*got 3"),
-        ({"frames": 3}, "frames: expected 1 .this version sees a single point in time.*got 3"),
+        ({"depth": 4}, "depth: expected an odd number .the middle one is put out., got 4"),
+        ({"frames": 2}, "frames: expected an odd number .the middle one is put out., got 2"),
+        ({"depth": 3, "frames": 3}, "depth, frames: expected one of them to be 1, got 3 and 3"),
+        ({"depth": 65}, "depth: expected a whole number from 1 to 63, got 65"),
+        ({"depth": 7, "features": 64}, "features: expected at most 256 maps .*, got 64 for each of 7 images"),
         ({"depth": 0}, "depth: expected a whole number from 1"),
         ({"features": 65}, "features: expected a whole number from 1 to 64, got 65"),
         ({"features": 8.0}, "features: expected a whole number"),
