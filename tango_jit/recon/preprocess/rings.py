@@ -1,0 +1,100 @@
+"""Rings: what a pixel sees too much of in every view, learned from the stream and subtracted.
+
+The mean over a turn of a pixel's line integrals, less the median of it and its eight neighbours in the row, is its
+bias: an object leaves smooth means, a gain that has drifted since the flat leaves single pixels. Even and odd frames
+are kept apart. What their biases have in common is bias, the rest is noise, and the bias is shrunk by it: where
+there is nothing to correct hardly anything is subtracted.
+
+Walls that are concentric with the axis leave narrow means too, but in many rows alike. So what nine rows have in common
+is limited to what the other pixels make believable; a detector of one row has nothing else. (Rings lie in both
+halves of a slice, so Noise2Inverse keeps them.)
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from tango_jit.recon.preprocess.median import median_of_nine
+
+LIMIT, LIMIT_ALIKE = 50.0, 5.0  # robust standard deviations, for single pixels and for what rows have in common
+SURE = 3.0  # standard deviations of the noise, from which on a bias is kept whatever the others are
+_REACH = 4  # pixels to each side
+_FEWEST = 8  # frames in a turn
+_LEAP_RAD = math.pi / 2  # no rotation between two frames, but a jump
+
+
+class Rings:
+    """The running bias of one detector, from all frames that it was shown since it was made.
+
+    turns : time constant. The first turn counts as it is, later ones are averaged with those before: all alike
+        until there are that many, then the older ones fade.
+    """
+
+    def __init__(self, shape: tuple[int, int], turns: float, device: str = "cpu") -> None:
+        self._fade = 1 - math.exp(-1 / turns)
+        self._means = torch.zeros(2, *shape, device=device)  # of even and odd frames, over the turns so far
+        self._sums = torch.zeros(2, *shape, device=device)  # over this turn
+        self._bias = torch.zeros(shape, device=device)
+        self._turns = 0
+        self._begin()
+
+    def _begin(self) -> None:
+        self._sums.zero_()
+        self._counts = [0, 0]
+        self._swept_rad = 0.0
+
+    _angle_rad = math.nan
+
+    @property
+    def bias(self) -> torch.Tensor:
+        """(rows, cols), in the units of the lines: what is subtracted; zero before the first turn is complete."""
+        return self._bias
+
+    def __call__(self, lines: torch.Tensor, angle_rad: float) -> None:
+        """Learn from one frame (rows, cols) at this unwrapped angle, and subtract what is known so far, in place."""
+        step = abs(angle_rad - self._angle_rad)
+        self._angle_rad = angle_rad
+        number = sum(self._counts)
+        if number and step < _LEAP_RAD:
+            self._swept_rad += step
+        self._sums[number % 2].add_(lines)
+        self._counts[number % 2] += 1
+        if self._turns:
+            lines.sub_(self._bias)
+        # One more step would bring it to where the turn began.
+        if number >= _FEWEST and self._swept_rad * (1 + 1.01 / number) >= 2 * math.pi:
+            self._learn()
+            self._begin()
+
+    def _learn(self) -> None:
+        self._turns += 1
+        share = max(1 / self._turns, self._fade)
+        for mean, total, count in zip(self._means, self._sums, self._counts, strict=True):
+            mean.lerp_(total / count, share)
+        isolated = _isolated(self._means, -1)
+        if isolated.shape[1] == 1:
+            self._bias = believable(isolated, LIMIT_ALIKE)
+        else:
+            single = _isolated(isolated, -2)
+            self._bias = believable(single, LIMIT) + believable(isolated - single, LIMIT_ALIKE)
+
+
+def _isolated(means: torch.Tensor, axis: int) -> torch.Tensor:
+    """What single pixels have beyond the median of nine along an axis: (2, rows, cols)."""
+    size = means.shape[axis]
+    index = torch.arange(-_REACH, size + _REACH, device=means.device).clamp(0, size - 1)
+    padded = means.index_select(axis, index)
+    return means - median_of_nine([padded.narrow(axis, k, size) for k in range(2 * _REACH + 1)])
+
+
+def believable(halves: torch.Tensor, limit: float) -> torch.Tensor:
+    """The bias (rows, cols) of two independent measurements of it (2, rows, cols): limited, and shrunk by the noise."""
+    most = limit * 1.4826 * halves.mean(0).abs().median()
+    first, second = halves.clamp(-most, most)
+    bias = 0.5 * (first + second)
+    noise = (first - second).square().mean() / 4
+    common = 1 - noise / bias.square().mean().clamp(min=1e-30)
+    sure = 1 - SURE**2 * noise / bias.square().clamp(min=1e-30)
+    return bias * sure.maximum(common.clamp(min=0))
