@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from tango_jit.recon.backproject.ring import Ring
 
-BACKENDS = ("cpu", "reference", "astra")
+BACKENDS = ("cpu", "cuda", "cuda_half", "reference", "astra")
 
 
 class Backend(Protocol):
