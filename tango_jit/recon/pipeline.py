@@ -7,39 +7,38 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from tango_jit.geometry import ScanGeometry, SliceGeometry
 from tango_jit.recon.incremental import IncrementalSlices
-from tango_jit.recon.preprocess import Preprocessor
+from tango_jit.recon.preprocess import Corrections, Preprocessor
 from tango_jit.recon.reconstructor import Reconstructor
 from tango_jit.recon.window import Arrival, ProjectionWindow, Window
 from tango_jit.streams.messages import Dark, Flat, Header, Image
-
-LARGEST = float(np.finfo(np.float16).max)  # 1/mm: sharper scanners than any stay below
 
 
 @dataclass(frozen=True)
 class Options:
     """What an operator may choose: a filter name, columns to add to the centre of rotation, 2 pi for parallel beams,
-    smooth edges for truncated objects, the counts of a saturated pixel (None: the top of an integer type)."""
+    smooth edges for truncated objects, the counts of a saturated pixel (None: the top of an integer type), and the
+    corrections of counts and line integrals."""
 
     filter: str = "ram-lak"
     center_offset_px: float = 0.0
     full_turn: bool = False
     edge_extend: bool = False
     saturation_counts: float | None = None
+    corrections: Corrections = field(default_factory=Corrections)
 
 
 class Pipeline:
     """Filters and collects the frames of one scan.
 
-    Raises ValueError in words for darks and flats that do not fit, for counts without a flat field, and for a centre
-    further off than half the detector.
+    Raises ValueError in words for darks, flats and corrections that do not fit, for counts without a flat field, and
+    for a centre further off than half the detector.
     """
 
     def __init__(self, header: Header, dark: Dark | None, flat: Flat | None, options: Options, backend: str) -> None:
@@ -54,6 +53,8 @@ class Pipeline:
             flat=None if flat is None else flat.mean,
             edge_extend=options.edge_extend,
             saturation_counts=options.saturation_counts,
+            corrections=options.corrections,
+            dtype=np.float16,
         )
         self._window = ProjectionWindow(self.geometry, 2 * math.pi if options.full_turn else None, backend=backend)
         self._engine = Reconstructor(self.geometry, backend)
@@ -77,8 +78,7 @@ class Pipeline:
 
     def filter(self, image: Image) -> NDArray[np.float16]:
         """The filtered view (rows, cols) of one frame in mm^-1. Raises ValueError for one that says nothing."""
-        view = torch.from_numpy(self._preprocess(image.data[None])[0])
-        return view.clamp_(-LARGEST, LARGEST).to(torch.float16).numpy()
+        return self._preprocess(image.data[None], [image.angle_rad])[0]
 
     def add(self, image: Image, filtered: NDArray[np.float16]) -> Arrival:
         """Take a filtered view into the window. Raises WindowOverflowError (the window is empty then)."""

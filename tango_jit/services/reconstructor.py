@@ -14,14 +14,16 @@ import torch
 
 from tango_jit.cores import budget, usable_cores
 from tango_jit.geometry import SliceGeometry
-from tango_jit.recon.pipeline import Options, Pipeline, check_center, full_slice
+from tango_jit.recon.pipeline import Options, Pipeline, full_slice
+from tango_jit.recon.preprocess import warm_up
 from tango_jit.recon.reconstructor import Reconstructor
 from tango_jit.recon.window import Window, WindowOverflowError
 from tango_jit.services.arrivals import Arrivals
 from tango_jit.services.backends import FAILURES, BackendChoice
+from tango_jit.services.calibration import Calibration
 from tango_jit.services.center_search import CenterSearch
 from tango_jit.services.rates import Rate
-from tango_jit.services.reconstructor_settings import options
+from tango_jit.services.reconstructor_settings import check, options
 from tango_jit.services.reconstructor_signals import SIGNALS
 from tango_jit.services.service import Clock, Service, State
 from tango_jit.services.slices import SliceTable, reconstructor_signals
@@ -88,8 +90,7 @@ class ReconstructorService(Service):
 
     def _forget_scan(self) -> None:
         self._header: Header | None = None
-        self._dark: Dark | None = None
-        self._flat: Flat | None = None
+        self._calibration = Calibration()
         self._pipeline: Pipeline | None = None
         self._stale = True  # the pipeline is not that of the present header, dark and flat
         self._tried: Options | None = None  # what the pipeline was made with, or could not be
@@ -141,8 +142,7 @@ class ReconstructorService(Service):
     # ---- settings
 
     def accept(self, name: str, value: Any) -> None:
-        if name == "center_offset_px" and self._header is not None:
-            check_center(self._header.geometry, value)
+        check(name, {**self.values, name: value}, None if self._header is None else self._header.geometry)
         kind, _, item = name.partition("_")
         if kind in ("geometry", "shape") and item in self._table.names:
             place = self._table.edited(kind, item, value)
@@ -177,6 +177,7 @@ class ReconstructorService(Service):
         torch.set_num_threads(self._frame_threads)
         numba.set_num_threads(min(self._slice_threads, numba.get_num_threads()))
         self.set_state(State.INIT, "compiling the backprojector: the first start takes a while")
+        warm_up()
         self._backend.choose()
         self.publish(backend=self._backend.name)
         self._forget_scan()
@@ -245,14 +246,8 @@ class ReconstructorService(Service):
     def _calibrate(self, field: Dark | Flat) -> None:
         if self._header is None or field.series != self._header.series:
             return
-        old = self._dark if isinstance(field, Dark) else self._flat
-        if old is not None and old.count == field.count and np.array_equal(old.mean, field.mean):
-            return
-        if isinstance(field, Dark):
-            self._dark = field
-        else:
-            self._flat = field
-        self._stale = True  # a new dose: never mix it with the old one
+        if self._calibration.take(field, self._inbox.received_at):
+            self._stale = True  # a new dose: never mix it with the old one
 
     def _follow_settings(self) -> None:
         """A new pipeline, and so an empty window, when a setting, the dose or the scan is another."""
@@ -264,11 +259,13 @@ class ReconstructorService(Service):
         self._stale, self._tried, self._pipeline = False, wanted, None
         self._search.forget()
         self.publish(progress=0.0)
-        if not header.linear and self._flat is None:
+        if not header.linear and self._calibration.flat is None:
             self._problems["scan"] = "expected a flat field before the frames, none came"
             return
         try:
-            self._pipeline = Pipeline(header, self._dark, self._flat, wanted, self._backend.name)
+            self._pipeline = Pipeline(
+                header, self._calibration.dark, self._calibration.flat, wanted, self._backend.name
+            )
         except ValueError as error:
             self._problems["scan"] = str(error)
             self.trouble(f"series {header.series}: {error}")
@@ -381,6 +378,7 @@ class ReconstructorService(Service):
             "fill": 0.0 if self._pipeline is None else self._pipeline.fill,
             "frame_rate_hz": self._frame_rate.per_second(now),
             "rate_hz": self._slice_rate.per_second(now),
+            **self._calibration.ages(now),
             "memory_mb": psutil.Process().memory_info().rss / 2**20,
         }
 

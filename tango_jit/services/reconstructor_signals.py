@@ -52,6 +52,70 @@ SETTINGS += (
         level="expert",
     ),
 )
+CORRECTIONS = (
+    setting(
+        "zinger_excess",
+        "float",
+        "Pixels of a single frame that are brighter than their neighbours, and than in the frame before, by this part "
+        "of the transmission there are replaced; 0: none are. 0.2 is usual. Fills the window anew.",
+        minimum=0,
+        maximum=1000,
+        default=0.0,
+        format="%6.2f",
+    ),
+    setting(
+        "ring_turns",
+        "float",
+        "Turns over which the bias of each pixel is learned, to be subtracted against rings; 0: off. Few follow a "
+        "drift, many see weaker rings. Fills the window anew.",
+        minimum=0,
+        maximum=10_000,
+        default=0.0,
+        format="%6.1f",
+    ),
+    setting(
+        "air_region",
+        "str",
+        "Where only air is in the beam, in pixels: first and last column, first and last row, as '0 20 100 600'. Every "
+        "frame is scaled to a transmission of 1 there, against flicker; empty: off. Fills the window anew.",
+        default="",
+    ),
+    setting(
+        "energy_kev",
+        "float",
+        "Photon energy, for phase retrieval. Fills the window anew.",
+        unit="keV",
+        minimum=0,
+        maximum=10_000,
+        default=0.0,
+        level="expert",
+        format="%8.3f",
+    ),
+    setting(
+        "propagation_mm",
+        "float",
+        "Distance from sample to detector, for phase retrieval; 0: that of the scan (cone beam). Fills the window "
+        "anew.",
+        unit="mm",
+        minimum=0,
+        maximum=1e6,
+        default=0.0,
+        level="expert",
+        format="%8.2f",
+    ),
+    setting(
+        "delta_beta",
+        "float",
+        "Phase retrieval (Paganin) for a sample of one material of this delta/beta; 0: off. Wants energy_kev. "
+        "Fills the window anew.",
+        minimum=0,
+        maximum=1e6,
+        default=0.0,
+        level="expert",
+        format="%8.1f",
+    ),
+)
+SETTINGS += CORRECTIONS
 COUNTS = (
     Signal("frames_received", "int", "Frames of this series that arrived, without repeats."),
     Signal(
@@ -93,6 +157,8 @@ FIGURES = (
     Signal("backend", "str", "The backprojector in use; where it is not `backend_wanted`, the status says why."),
     Signal("backend_wanted", "str", "The backprojector that was asked for: the property Backend.", level="expert"),
     Signal("series", "str", "Name of the running series."),
+    Signal("dark_age_s", "float", "Since the dark field of this series came.", unit="s", format="%7.0f"),
+    Signal("flat_age_s", "float", "Since the flat field of this series came.", unit="s", format="%7.0f"),
     Signal(
         "center_found_px", "float", "What FindCenter found: a value for center_offset_px.", unit="px", format="%8.3f"
     ),

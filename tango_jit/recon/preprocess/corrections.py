@@ -37,8 +37,6 @@ class Corrections:
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
                 raise ValueError(f"{name}: expected a number from 0 on, got {value!r}")
-        if self.delta_beta and not self.energy_kev:
-            raise ValueError("energy_kev: expected the photon energy for phase retrieval (delta_beta), got 0")
         if self.air_region is not None:
             left, right, low, high = self.air_region
             if not (0 <= left <= right and 0 <= low <= high):
@@ -53,16 +51,23 @@ class Corrections:
         return bool(self.zinger_excess or self.air_region or self.delta_beta)
 
     def check(self, geometry: ScanGeometry) -> None:
-        """Raises ValueError in words where they do not fit this scanner."""
-        if self.air_region is not None:
-            _, right, _, high = self.air_region
-            if right >= geometry.cols or high >= geometry.rows:
-                raise ValueError(
-                    f"air_region: expected columns below {geometry.cols} and rows below {geometry.rows}, "
-                    f"got {' '.join(map(str, self.air_region))}"
-                )
+        """Raises ValueError in words where they do not fit this scanner, or each other."""
+        self.check_region(geometry)
+        if self.delta_beta and not self.energy_kev:
+            raise ValueError("energy_kev: expected the photon energy for phase retrieval (delta_beta), got 0")
         if self.delta_beta and geometry.beam == "parallel" and not self.propagation_mm:
             raise ValueError(
                 "propagation_mm: expected the distance from sample to detector for phase retrieval, which the "
                 "geometry of a parallel beam does not tell, got 0"
+            )
+
+    def check_region(self, geometry: ScanGeometry) -> None:
+        """Raises ValueError for an air region that is not on this detector."""
+        if self.air_region is None:
+            return
+        _, right, _, high = self.air_region
+        if right >= geometry.cols or high >= geometry.rows:
+            raise ValueError(
+                f"air_region: expected columns below {geometry.cols} and rows below {geometry.rows}, "
+                f"got {' '.join(map(str, self.air_region))}"
             )
