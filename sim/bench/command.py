@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -40,10 +43,11 @@ def bench(
     report = Report.read(json, describe()) if json is not None else Report(describe())
     effort = Effort.chosen(quick=quick, minutes=minutes)
     number = threads or len(os.sched_getaffinity(0))
-    for name in chosen(suite, report, quick=quick, resume=resume):
-        report = run(report, name, effort, number)
-        if json is not None:
-            report.write(json)
+    with interrupts():
+        for name in chosen(suite, report, quick=quick, resume=resume):
+            report = run(report, name, effort, number)
+            if json is not None:
+                report.write(json)
     if markdown is not None:
         markdown.write_text(report.markdown())
     if plots is not None:
@@ -54,6 +58,23 @@ def bench(
     failed = [name for name, facts in report.suites.items() if facts["failed"]]
     if failed:
         raise RuntimeError(f"came to no end: {', '.join(failed)}")
+
+
+@contextmanager
+def interrupts() -> Iterator[None]:
+    """Ctrl-C and SIGTERM end the servers of the running suite, too; exit status 130."""
+
+    def interrupt(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    except KeyboardInterrupt:
+        console.print("interrupted: suites that were done are in the file of --json; --resume goes on with the others")
+        raise SystemExit(130) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def chosen(asked: list[str] | None, report: Report, *, quick: bool, resume: bool) -> list[str]:
@@ -81,8 +102,8 @@ def run(report: Report, suite: str, effort: Effort, threads: int) -> Report:
     console.rule(f"[bold]{suite}[/]: {SUITES[suite]}", align="left")
     watch, measured, failed = Watch(), list[Row | Series](), ""
     try:
-        with console.status(f"{suite} ...") as status:
-            for item in measure(suite, effort, threads):
+        with console.status(f"{suite} ...") as status, closing(measure(suite, effort, threads)) as items:
+            for item in items:
                 measured.append(item)
                 if isinstance(item, Row):
                     status.update(f"{suite}: {len(measured)} figures ...")

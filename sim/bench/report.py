@@ -112,8 +112,8 @@ def _circumstances(facts: Mapping[str, Any]) -> str:
     before, after = facts["load_average"]
     steal = "not known" if facts["steal_percent"] is None else f"{facts['steal_percent']} %"
     failed = f" **Failed: {facts['failed']}**" if facts["failed"] else ""
-    quick = ", quick" if facts["quick"] else ""
+    how = f"{facts['threads']} threads{', quick' if facts['quick'] else ''}"
     return (
-        f"{facts['measured']}, {facts['took_s']:g} s, {facts['threads']} threads{quick}; load average {before} before and "
-        f"{after} after, taken away by the host: {steal}.{failed}"
+        f"{facts['measured']}, {facts['took_s']:g} s, {how}; load average {before} before and {after} after, "
+        f"taken away by the host: {steal}.{failed}"
     )

@@ -17,6 +17,7 @@ BETTER: Mapping[str, Better] = {
     "%": "lower",  # of growth, of time taken away
     "frames": "lower",  # lost ones
     "uses": "lower",  # of a pair
+    "of noise": "lower",  # accuracy, eq. 3 of the paper
     "/s": "higher",
     "Hz": "higher",
     "Msamples/s": "higher",

@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import signal
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from multiprocessing.connection import Connection
@@ -39,7 +39,7 @@ class SuiteError(RuntimeError):
     """A suite came to no end; what it had measured until then is worth keeping."""
 
 
-def measure(suite: str, effort: Effort, threads: int) -> Iterator[Row | Series]:
+def measure(suite: str, effort: Effort, threads: int) -> Generator[Row | Series, None, None]:
     """What the suite measures, as it comes. Raises SuiteError with the reason where it breaks off."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)

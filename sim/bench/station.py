@@ -1,0 +1,173 @@
+"""All four servers on this computer, replaying the demo's recording, and clients that look on."""
+
+from __future__ import annotations
+
+import os
+import queue
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import tango
+from rich.console import Console
+
+from devices.deployment import Deployment
+from devices.server import upstream_endpoint
+from sim.demo import fit_slices
+from sim.prepared import prepared
+from sim.scenario import Scenario, load
+from tango_jit.services.slices import DEFAULTS
+from tango_jit.streams import Denoised, Mailbox, Subscriber
+
+READY_S = 240.0  # the first start on a computer compiles
+EVENT = tango.EventType.CHANGE_EVENT
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What is replayed to whom: frames every `period_s`, three slices of `side` x `side` pixels.
+
+    `update_every` projections; None: as the reconstructor is delivered. Training is on.
+    """
+
+    period_s: float
+    side: int
+    update_every: int | None = None
+
+
+@dataclass(frozen=True)
+class Station:
+    """The devices (member -> proxy) and the processes of the servers."""
+
+    devices: dict[str, Any]
+    processes: dict[str, psutil.Process]
+
+    def value(self, member: str, name: str) -> Any:
+        """An attribute; None while it has no value."""
+        return self.devices[member].read_attribute(name).value
+
+
+@contextmanager
+def station(setup: Setup) -> Iterator[Station]:
+    """Servers that have denoised all three slices with trained weights; ended afterwards.
+
+    Raises RuntimeError if they do not come so far.
+    """
+    recording = prepared(load(Scenario.BUILT_IN[0]), Console(stderr=True))
+    before = os.environ.get("TANGO_HOST")
+    with tempfile.TemporaryDirectory(prefix="tango-jit-bench-", ignore_cleanup_errors=True) as folder:
+        deployment = Deployment(Path(folder))
+        try:
+            host = deployment.up()
+            devices: dict[str, Any] = {
+                member: tango.DeviceProxy(f"tango://{host}/{name}") for member, name in deployment.devices.items()
+            }
+            _replay(devices, recording, setup)
+            yield Station(devices, {n: p for n, p in deployment.processes().items() if n in devices})
+            devices["detector"].Stop()
+        finally:
+            deployment.down()
+            if before is None:
+                os.environ.pop("TANGO_HOST", None)
+            else:
+                os.environ["TANGO_HOST"] = before
+
+
+def _replay(devices: dict[str, Any], recording: Path, setup: Setup) -> None:
+    if setup.update_every is not None:
+        devices["reconstructor"].update_every = setup.update_every
+    for name, value in {"recording": str(recording), "frame_period_s": setup.period_s, "loop": True}.items():
+        devices["detector"].write_attribute(name, value)
+    devices["detector"].Start()
+    await_(lambda: fit_slices(devices["reconstructor"], setup.side), "the shape of the slices")
+    for name in DEFAULTS:
+        devices["reconstructor"].write_attribute(f"shape_{name}", [setup.side, setup.side])
+
+    def denoised() -> bool:
+        shapes = [devices["denoiser"].read_attribute(f"denoised_{name}").value.shape for name in DEFAULTS]
+        return shapes == 3 * [(setup.side, setup.side)] and devices["denoiser"].weights_version > 1
+
+    await_(denoised, "denoised slices")
+
+
+def await_(condition: Any, what: str) -> None:
+    """Ask until it is true; a device that does not answer, or has no value yet, counts as not yet."""
+    deadline = time.monotonic() + READY_S
+    while time.monotonic() < deadline:
+        with suppress(tango.DevFailed, AttributeError):
+            if condition():
+                return
+        time.sleep(0.1)
+    raise RuntimeError(f"{what}: expected within {READY_S:.0f} s of replay, got none")
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A denoised slice as a client got it: all of it, not just the news of it."""
+
+    slice: str
+    last_frame: int
+    at_s: float
+    needed_at_s: float | None = None
+    """When its last needed frame arrived at the reconstructor; None: this client was not told."""
+    weights_version: int = 0
+
+
+class ZmqClient:
+    """Receives the denoiser's stream on a thread of its own, until `close`."""
+
+    def __init__(self, station: Station) -> None:
+        self._inbox = Mailbox(512 << 20, "drop_oldest")
+        endpoint = upstream_endpoint(station.devices["denoiser"].name(), "denoised_endpoint")
+        self._subscriber = Subscriber(endpoint, self._inbox)
+
+    def take(self) -> list[Seen]:
+        """What has come since the last call; to be called about once a second."""
+        seen = []
+        while (message := self._inbox.get(timeout=0.0)) is not None:
+            if isinstance(message, Denoised):
+                at = self._inbox.received_at
+                seen.append(Seen(message.slice, message.last_frame, at, message.timestamp_s, message.weights_version))
+        return seen
+
+    def close(self) -> None:
+        self._subscriber.close()
+
+
+class TangoClient:
+    """Reads each denoised slice as soon as an event tells of its new frame number, as an operator's window does."""
+
+    def __init__(self, station: Station) -> None:
+        self._denoiser = station.devices["denoiser"]
+        self._news: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._seen: queue.SimpleQueue[Seen] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._read, name="Tango client", daemon=True)
+        self._thread.start()
+        self._events = [self._denoiser.subscribe_event(f"frame_number_{name}", EVENT, self._told) for name in DEFAULTS]
+
+    def _told(self, event: Any) -> None:
+        if not event.err and event.attr_value is not None:
+            self._news.put(event.attr_value.name.removeprefix("frame_number_"))
+
+    def _read(self) -> None:
+        while (name := self._news.get()) is not None:
+            with suppress(tango.DevFailed):  # then it is not among those seen, and that is counted
+                picture, number = self._denoiser.read_attributes([f"denoised_{name}", f"frame_number_{name}"])
+                if picture.value is not None:
+                    self._seen.put(Seen(name, int(number.value), time.time()))
+
+    def take(self) -> list[Seen]:
+        """What was read since the last call."""
+        return [self._seen.get() for _ in range(self._seen.qsize())]
+
+    def close(self) -> None:
+        for event in self._events:
+            self._denoiser.unsubscribe_event(event)
+        self._news.put(None)
+        self._thread.join(10)
