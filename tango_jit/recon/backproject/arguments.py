@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from tango_jit.recon.backproject.ring import Ring
+
 # Points nearer to the source than this fraction of the distance source-axis, or behind it, are outside the field of
 # view: no sample can turn there, and 1/w**2 would drown everything else. 1/4 leaves fans of up to 97 degrees whole.
 MIN_DEPTH = 0.25
@@ -19,7 +21,7 @@ def _array(name: str, value: object, dtype: type, shape: tuple[int | None, ...])
 
 
 def check(
-    projections: NDArray[np.float32],
+    projections: Ring | NDArray[np.float32],
     slots: NDArray[np.integer],
     matrices: NDArray[np.float64],
     weights: NDArray[np.float32],
@@ -28,9 +30,10 @@ def check(
     out: NDArray[np.float32] | None,
 ) -> NDArray[np.float32]:
     """Check the arguments of `Backend.backproject` against each other; returns `out`, made if it is None."""
-    _array("projections", projections, np.float32, (None, None, None))
-    if not projections.flags.c_contiguous:
-        raise ValueError("projections: expected a C-contiguous array")
+    if isinstance(projections, np.ndarray):
+        _array("projections", projections, np.float32, (None, None, None))
+        if not projections.flags.c_contiguous:
+            raise ValueError("projections: expected a C-contiguous array")
     full = check_views(projections.shape, slots, matrices, weights, poses, shape)
     if out is None:
         return np.empty(full, np.float32)

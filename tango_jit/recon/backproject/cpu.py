@@ -1,15 +1,8 @@
 """Backprojection on the processor (numba), for slices and for batches of small patches alike.
 
-A compact tile of the slice falls on a compact piece of every projection, whatever the orientation of the slice.
-It is worked on view by view, in three passes over scratch arrays that stay in the nearest cache:
-
-    locate   where each pixel of the tile falls on the detector         vectorises
-    gather   four loads and the blend                                   as fast as loads go
-    sum      weight * value into the planes that want this view         vectorises
-
-while the processor already fetches the piece of the next view. What the inner loops look like is for the
-compiler: coefficients are scalars and every scratch array an allocation of its own (else it fears that they
-overlap), indices are unsigned (else numba wraps negative ones) and products of int32 are cut back to int32.
+A compact tile of the slice falls on a compact piece of every projection, whatever the orientation of the slice. It is
+worked on view by view, sixteen pixels at a time (`samples`), while the processor already fetches the piece of the
+next view. Where the tile falls in each view is computed for all views at once, before.
 """
 
 from __future__ import annotations
@@ -19,180 +12,150 @@ from numba import njit, prange
 from numpy.typing import NDArray
 
 from tango_jit.recon.backproject.arguments import MIN_DEPTH, check
+from tango_jit.recon.backproject.fixed import FixedRing
+from tango_jit.recon.backproject.lanes import LANES
 from tango_jit.recon.backproject.prefetch import prefetch
-from tango_jit.recon.backproject.ring import HostRing, Ring, host_array
+from tango_jit.recon.backproject.ring import HostRing, Ring
+from tango_jit.recon.backproject.samples import LARGEST, add_samples_anywhere, add_samples_inside
 
-TILE = 32  # pixels; at most, along both sides
+TILE = 64  # pixels; at most, along both sides
+BAND = 16  # rows of a tile, whose pixels are tabled: in any width they fill all lanes
 
-# Everything but "nnan" and "ninf": projections are finite, but what lies behind the source is not yet masked.
-_FAST = {"contract", "reassoc", "nsz", "arcp", "afn"}
-_ZERO, _HALF, _ONE, _NEAR = np.float32(0), np.float32(0.5), np.float32(1), np.float32(MIN_DEPTH)
 _OUTSIDE, _EDGE, _INSIDE = 0, 1, 2
 
 
 @njit(error_model="numpy", nogil=True, cache=True)
-def _place(matrix, pose, i0, j0, fan, c):
-    """Coefficients c (9,) of (w*column, w*row, w): at pixel (i0, j0), per column of the slice, per row."""
+def _place(matrices, pose, i0, j0, c):
+    """Coefficients c (9, views) of (w*column, w*row, w): at pixel (i0, j0), per column of the slice, per row."""
+    x, y, z = (
+        pose[0, 0] + j0 * pose[1, 0] + i0 * pose[2, 0],
+        pose[0, 1] + j0 * pose[1, 1] + i0 * pose[2, 1],
+        pose[0, 2] + j0 * pose[1, 2] + i0 * pose[2, 2],
+    )
     for r in range(3):
-        start, along, down = matrix[r, 3], 0.0, 0.0
-        for x in range(3):
-            start += matrix[r, x] * (pose[0, x] + j0 * pose[1, x] + i0 * pose[2, x])
-            along += matrix[r, x] * pose[1, x]
-            down += matrix[r, x] * pose[2, x]
-        if r == 1 and fan:
-            start, along, down = 0.0, 0.0, 0.0
-        c[3 * r], c[3 * r + 1], c[3 * r + 2] = start, along, down
+        for view in range(matrices.shape[1]):
+            mx, my, mz = matrices[4 * r, view], matrices[4 * r + 1, view], matrices[4 * r + 2, view]
+            c[3 * r, view] = mx * x + my * y + mz * z + matrices[4 * r + 3, view]
+            c[3 * r + 1, view] = mx * pose[1, 0] + my * pose[1, 1] + mz * pose[1, 2]
+            c[3 * r + 2, view] = mx * pose[2, 0] + my * pose[2, 1] + mz * pose[2, 2]
 
 
 @njit(error_model="numpy", nogil=True, cache=True)
-def _footprint(c, tall, wide, rows, cols):
-    """Where a tile falls on a detector of rows x cols: (_OUTSIDE | _EDGE | _INSIDE, left, right, low, high).
+def _footprints(c, tall, wide, boxes):
+    """Where a tile falls in each view: boxes (6, views) of left, right, low, high, nearest and farthest w.
 
     Its corners tell, because a projection keeps convex things convex; unless one of them is behind the source.
     """
-    left, right, low, high, near = np.inf, -np.inf, np.inf, -np.inf, 0
-    for i in (0, tall - 1):
-        for j in (0, wide - 1):
-            w = c[6] + j * c[7] + i * c[8]
-            if w <= MIN_DEPTH:
-                near += 1
-                continue
-            u, v = (c[0] + j * c[1] + i * c[2]) / w, (c[3] + j * c[4] + i * c[5]) / w
+    for view in range(c.shape[1]):
+        left, right, low, high, near, far = np.inf, -np.inf, np.inf, -np.inf, np.inf, -np.inf
+        for corner in range(4):
+            i, j = (corner // 2) * (tall - 1), (corner % 2) * (wide - 1)
+            w = c[6, view] + j * c[7, view] + i * c[8, view]
+            depth = 1 / max(w, MIN_DEPTH)
+            u = (c[0, view] + j * c[1, view] + i * c[2, view]) * depth
+            v = (c[3, view] + j * c[4, view] + i * c[5, view]) * depth
             left, right, low, high = min(left, u), max(right, u), min(low, v), max(high, v)
-    if near:
-        return _OUTSIDE if near == 4 else _EDGE, 0, -1, 0, -1
-    if right < -0.5 or left > cols - 0.5 or high < -0.5 or low > rows - 0.5:
-        return _OUTSIDE, 0, -1, 0, -1
-    margin = 2e-6 * max(rows, cols)  # the passes work in float32: their rounding must stay on the detector
-    inside = left >= 0 and right < cols - 1 - margin and low >= 0 and high < rows - 1 - margin
-    box = (
-        np.int64(max(left, 0)),
-        np.int64(min(right, cols - 2)) + 1,
-        np.int64(max(low, 0)),
-        np.int64(min(high, rows - 2)) + 1,
-    )
-    return _INSIDE if inside else _EDGE, *box
+            near, far = min(near, w), max(far, w)
+        boxes[0, view], boxes[1, view], boxes[2, view], boxes[3, view] = left, right, low, high
+        boxes[4, view], boxes[5, view] = near, far
 
 
 @njit(error_model="numpy", nogil=True, cache=True)
-def _fetch(flat, offset, cols, box, limit):
+def _kind(box, rows, cols):
+    left, right, low, high, near, far = box
+    lines = max(rows, 2)
+    if near <= MIN_DEPTH:
+        return _EDGE if far > MIN_DEPTH else _OUTSIDE
+    if right < -0.5 or left > cols - 0.5 or high < -0.5 or low > lines - 0.5:
+        return _OUTSIDE
+    margin = 1e-4 + 2e-6 * max(lines, cols)  # the lanes work in float32: their rounding must stay on the detector
+    base = margin if rows > 1 else 0.0
+    inside = left >= margin and right < cols - 1 - margin and low >= base and high < lines - 1 - margin
+    return _INSIDE if inside else _EDGE
+
+
+@njit(error_model="numpy", nogil=True, cache=True)
+def _fetch(flat, offset, lines, cols, stride, box, limit):
     """Have the cache lines of a footprint loaded, unless they are more than `limit`: then the hint costs too much."""
-    _, left, right, low, high = box
-    if (high - low + 1) * ((right - left) // 16 + 2) <= limit:
+    if box[4] <= MIN_DEPTH:
+        return
+    left, right = max(np.int64(box[0]), 0), min(np.int64(box[1]) + 1, cols - 1)
+    low, high = max(np.int64(box[2]), 0), min(np.int64(box[3]) + 1, lines - 1)
+    step = 64 // flat.itemsize
+    if (high - low + 1) * ((right - left) // step + 2) <= limit:
         for row in range(low, high + 1):
-            for column in range(left, right + 16, 16):
-                prefetch(flat, offset + row * cols + column)
-
-
-@njit(fastmath=_FAST, error_model="numpy", nogil=True, cache=True)
-def _locate(down, right, c, cols, index, a, b, depth):
-    """First pass, tiles that fall wholly inside: detector index, fractions a (columns) and b (rows), and 1/w**2."""
-    u0, u1, u2, v0, v1, v2, w0, w1, w2 = c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7], c[8]
-    width = np.int32(cols)
-    for t in range(down.size):
-        near = _ONE / (w0 + right[t] * w1 + down[t] * w2)
-        u = (u0 + right[t] * u1 + down[t] * u2) * near
-        v = (v0 + right[t] * v1 + down[t] * v2) * near
-        left, low = np.int32(u), np.int32(v)
-        index[t] = np.int32(low * width) + left
-        a[t] = u - np.float32(left)
-        b[t] = v - np.float32(low)
-        depth[t] = near * near
-
-
-@njit(fastmath=_FAST, error_model="numpy", nogil=True, cache=True)
-def _locate_edge(down, right, c, rows, cols, index, a, b, depth):
-    """`_locate` for any tile: clamped to the detector, depth 0 for what is more than half a pixel off it."""
-    u0, u1, u2, v0, v1, v2, w0, w1, w2 = c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7], c[8]
-    width, last, top = np.int32(cols), np.float32(cols - 1), np.float32(rows - 1)
-    last_left, last_low = np.int32(cols - 2), np.int32(rows - 2)
-    for t in range(down.size):
-        w = w0 + right[t] * w1 + down[t] * w2
-        near = _ONE / max(w, _NEAR)
-        u = (u0 + right[t] * u1 + down[t] * u2) * near
-        v = (v0 + right[t] * v1 + down[t] * v2) * near
-        x, y = min(max(u, _ZERO), last), min(max(v, _ZERO), top)
-        left, low = min(np.int32(x), last_left), min(np.int32(y), last_low)
-        index[t] = np.int32(low * width) + left
-        a[t] = x - np.float32(left)
-        b[t] = y - np.float32(low)
-        seen = (w > _NEAR) & (abs(u - x) <= _HALF) & (abs(v - y) <= _HALF)
-        depth[t] = near * near if seen else _ZERO
-
-
-@njit(fastmath=_FAST, error_model="numpy", nogil=True, cache=True)
-def _gather(projection, cols, index, a, b, value):
-    """Second pass: bilinear samples of one projection, flat."""
-    right, up, both = np.uint64(1), np.uint64(cols), np.uint64(cols + 1)
-    for t in range(index.size):
-        q = np.uint64(index[t])
-        p00, p01, p10, p11 = projection[q], projection[q + right], projection[q + up], projection[q + both]
-        low = p00 + b[t] * (p10 - p00)
-        high = p01 + b[t] * (p11 - p01)
-        value[t] = low + a[t] * (high - low)
-
-
-@njit(fastmath=_FAST, error_model="numpy", nogil=True, cache=True)
-def _gather_fan(projection, index, a, value):
-    """`_gather` for a detector of one row: linear samples."""
-    for t in range(index.size):
-        q = np.uint64(index[t])
-        p0, p1 = projection[q], projection[q + np.uint64(1)]
-        value[t] = p0 + a[t] * (p1 - p0)
-
-
-@njit(fastmath=_FAST, error_model="numpy", nogil=True, cache=True)
-def _sum(weight, depth, value, total):
-    """Third pass."""
-    for t in range(total.size):
-        total[t] += weight * depth[t] * value[t]
+            for column in range(left, right + step, step):
+                prefetch(flat, offset + row * stride + column)
 
 
 @njit(error_model="numpy", nogil=True, cache=True)
-def _tile(projections, slots, matrices, weights, pose, i0, i1, j0, j1, out):
-    """All views onto rows i0:i1 and columns j0:j1 of `out` (planes, rows, cols)."""
-    _, rows, cols = projections.shape
-    fan, lines = rows == 1, max(rows, 2)
-    flat, pixels = projections.reshape(-1), rows * cols
-    planes, views = weights.shape
-    tall, wide = i1 - i0, j1 - j0
-    size = tall * wide
-    down, right = np.empty(size, np.float32), np.empty(size, np.float32)
-    a, b = np.empty(size, np.float32), np.empty(size, np.float32)
-    depth, value = np.empty(size, np.float32), np.empty(size, np.float32)
-    index = np.empty(size, np.int32)
-    sums = np.zeros((planes, size), np.float32)
-    for t in range(size):
-        down[t], right[t] = t // wide, t % wide
+def _add_view(flat, stride, ends, c, kind, weight, right, down, tall, wide, total):
+    """All of a tile, one view."""
+    for band in range(0, tall, BAND):
+        place = (
+            np.float32(c[0] + band * c[2]),
+            np.float32(c[1]),
+            np.float32(c[2]),
+            np.float32(c[3] + band * c[5]),
+            np.float32(c[4]),
+            np.float32(c[5]),
+            np.float32(c[6] + band * c[8]),
+            np.float32(c[7]),
+            np.float32(c[8]),
+        )
+        first, count = band * wide, min(BAND, tall - band) * wide
+        if kind == _INSIDE:
+            for at in range(0, count, LANES):
+                add_samples_inside(flat, stride, right, down, at, place, ends, weight, total, first + at)
+        else:
+            for at in range(0, count, LANES):
+                add_samples_anywhere(flat, stride, right, down, at, place, ends, weight, total, first + at)
 
-    # Which views see the tile, and where.
-    seen, order = 0, np.empty(views, np.int64)
-    coefficients, boxes = np.empty((views, 9), np.float32), np.empty((views, 5), np.int64)
-    for view in range(views):
-        _place(matrices[view], pose, i0, j0, fan, coefficients[seen])
-        box = _footprint(coefficients[seen], tall, wide, lines, cols)
-        if box[0] != _OUTSIDE:
-            for k in range(5):
-                boxes[seen, k] = box[k]
+
+@njit(error_model="numpy", nogil=True, cache=True)
+def _tile(views, scales, slots, matrices, weights, pose, i0, i1, j0, j1, out):
+    """All views onto rows i0:i1 and columns j0:j1 of `out` (planes, rows, cols)."""
+    _, rows, cols = views.shape
+    flat, pixels = views.reshape(-1), rows * cols
+    lines, stride = max(rows, 2), cols if rows > 1 else 0  # the row of a fan is its own neighbour
+    ends = np.float32(cols - 1), np.float32(lines - 1)
+    planes, count = weights.shape
+    tall, wide = i1 - i0, j1 - j0
+    size = -(-tall * wide // LANES) * LANES  # with those lanes that the tile does not fill: its rows go on there
+    right, down = np.empty(BAND * wide, np.float32), np.empty(BAND * wide, np.float32)
+    for t in range(BAND * wide):
+        right[t], down[t] = t % wide, t // wide
+    sums, value = np.zeros((planes, size), np.float32), np.empty(size, np.float32)
+
+    c, boxes = np.empty((9, count)), np.empty((6, count))
+    _place(matrices, pose, i0, j0, c)
+    _footprints(c, -(-size // wide), wide, boxes)
+    seen, order, kinds = 0, np.empty(count, np.int64), np.empty(count, np.int64)
+    for view in range(count):
+        kinds[view] = _kind(boxes[:, view], rows, cols)
+        if kinds[view] != _OUTSIDE:
             order[seen] = view
             seen += 1
 
     for n in range(seen):
         if n + 1 < seen:
-            _fetch(flat, slots[order[n + 1]] * pixels, cols, boxes[n + 1], size // 4)
-        c, start = coefficients[n], slots[order[n]] * pixels
-        projection = flat[start : start + pixels]
-        if boxes[n, 0] == _INSIDE:
-            _locate(down, right, c, cols, index, a, b, depth)
+            _fetch(flat, slots[order[n + 1]] * pixels, rows, cols, stride, boxes[:, order[n + 1]], size // 4)
+        view = order[n]
+        start = slots[view] * pixels
+        projection, scale = flat[start : start + pixels], scales[slots[view]]
+        wanted, plane = 0, 0
+        for k in range(planes):
+            if weights[k, view] != 0:
+                wanted, plane = wanted + 1, k
+        if wanted == 1:
+            weight = scale * weights[plane, view]
+            _add_view(projection, stride, ends, c[:, view], kinds[view], weight, right, down, tall, wide, sums[plane])
         else:
-            _locate_edge(down, right, c, lines, cols, index, a, b, depth)
-        if fan:
-            _gather_fan(projection, index, a, value)
-        else:
-            _gather(projection, cols, index, a, b, value)
-        for plane in range(planes):
-            if weights[plane, order[n]] != 0:
-                _sum(weights[plane, order[n]], depth, value, sums[plane])
+            value[:] = 0
+            _add_view(projection, stride, ends, c[:, view], kinds[view], scale, right, down, tall, wide, value)
+            for k in range(planes):
+                for t in range(size):
+                    sums[k, t] += weights[k, view] * value[t]
 
     for plane in range(planes):
         for i in range(tall):
@@ -201,24 +164,14 @@ def _tile(projections, slots, matrices, weights, pose, i0, i1, j0, j1, out):
 
 
 @njit(parallel=True, nogil=True, cache=True)
-def _backproject(projections, slots, matrices, weights, poses, tall, wide, out):
+def _backproject(views, scales, slots, matrices, weights, poses, tall, wide, out):
     patches, _, rows, cols = out.shape
     along, across = (rows + tall - 1) // tall, (cols + wide - 1) // wide
     for tile in prange(patches * along * across):
         patch, place = tile // (along * across), tile % (along * across)
         i, j = place // across * tall, place % across * wide
-        _tile(
-            projections,
-            slots,
-            matrices,
-            weights,
-            poses[patch],
-            i,
-            min(i + tall, rows),
-            j,
-            min(j + wide, cols),
-            out[patch],
-        )
+        i1, j1 = min(i + tall, rows), min(j + wide, cols)
+        _tile(views, scales, slots, matrices, weights, poses[patch], i, i1, j, j1, out[patch])
 
 
 def _even(size: int) -> int:
@@ -226,9 +179,17 @@ def _even(size: int) -> int:
     return -(-size // -(-size // TILE))
 
 
-def make_ring(capacity: int, rows: int, cols: int) -> HostRing:
+def make_ring(capacity: int, rows: int, cols: int) -> FixedRing:
     """See `Backend`."""
-    return HostRing.empty(capacity, rows, cols)
+    return FixedRing.empty(capacity, rows, cols)
+
+
+def _memory(projections: Ring | NDArray[np.float32]) -> tuple[NDArray, NDArray[np.float32]]:
+    """Views (capacity, rows, cols) and what each is to be multiplied by (capacity,)."""
+    if isinstance(projections, FixedRing):
+        return projections.array, projections.peaks * np.float32(LARGEST**-2)
+    array = projections.array if isinstance(projections, HostRing) else projections
+    return array, np.ones(len(array), np.float32)
 
 
 def backproject(
@@ -241,13 +202,17 @@ def backproject(
     out: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
     """See `Backend`."""
-    projections = host_array(projections)
     out = check(projections, slots, matrices, weights, poses, shape, out)
+    views, scales = _memory(projections)
     used = np.flatnonzero(weights.any(axis=0))
+    flat = np.ascontiguousarray(matrices[used].reshape(-1, 12).T)
+    if views.shape[1] == 1:
+        flat[4:8] = 0  # a fan knows no height
     _backproject(
-        projections,
+        views,
+        scales,
         slots[used].astype(np.int64),
-        matrices[used],
+        flat,
         np.ascontiguousarray(weights[:, used]),
         poses.copy(),  # a read-only array would be another type, and compile everything again
         _even(shape[0]),
@@ -259,11 +224,9 @@ def backproject(
 
 def warm_up() -> None:
     """Compile, or load from numba's cache, all there is; later calls take no extra time."""
-    backproject(
-        np.zeros((1, 2, 2), np.float32),
-        np.zeros(1, np.int64),
-        np.eye(3, 4)[None],
-        np.ones((1, 1), np.float32),
-        np.zeros((1, 3, 3)),
-        (1, 1),
-    )
+    view, ring = np.zeros((1, 2, 2), np.float32), make_ring(1, 2, 2)
+    ring.put(0, view[0])
+    ring.put(0, view[0].astype(np.float16))
+    for projections in (ring, view):
+        weights, poses = np.ones((1, 1), np.float32), np.zeros((1, 3, 3))
+        backproject(projections, np.zeros(1, np.int64), np.eye(3, 4)[None], weights, poses, (1, 1))

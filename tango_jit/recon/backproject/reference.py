@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tango_jit.recon.backproject.arguments import MIN_DEPTH, check
-from tango_jit.recon.backproject.ring import HostRing, Ring, host_array
+from tango_jit.recon.backproject.ring import HostRing, Ring
 
 Array = NDArray[np.float64]
 
@@ -39,10 +39,10 @@ def backproject(
     out: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
     """See `Backend`."""
-    projections = host_array(projections)
+    ring = HostRing(projections) if isinstance(projections, np.ndarray) else projections  # of any backend
     out = check(projections, slots, matrices, weights, poses, shape, out)
     i, j = np.mgrid[: shape[0], : shape[1]].astype(np.float64)
-    fan = projections.shape[1] == 1
+    fan = ring.shape[1] == 1
     for k, (start, step_column, step_row) in enumerate(poses):
         points = start + j[..., None] * step_column + i[..., None] * step_row  # (rows, cols, 3)
         total = np.zeros(out.shape[1:], np.float64)
@@ -51,7 +51,7 @@ def backproject(
             u, v, w = np.moveaxis(points @ matrix[:, :3].T + matrix[:, 3], -1, 0)
             seen = w > MIN_DEPTH
             w = np.where(seen, w, 1.0)
-            value = sample(projections[slots[view]].astype(np.float64), u / w, 0 * v if fan else v / w)
+            value = sample(ring.read(slots[view]).astype(np.float64), u / w, 0 * v if fan else v / w)
             total += weights[:, view, None, None].astype(np.float64) * np.where(seen, value / w**2, 0.0)
         out[k] = total
     return out
