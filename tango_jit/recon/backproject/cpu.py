@@ -15,7 +15,7 @@ from tango_jit.recon.backproject.arguments import MIN_DEPTH, check
 from tango_jit.recon.backproject.fixed import FixedRing
 from tango_jit.recon.backproject.lanes import LANES
 from tango_jit.recon.backproject.prefetch import prefetch
-from tango_jit.recon.backproject.ring import HostRing, Ring
+from tango_jit.recon.backproject.ring import Ring, host_array
 from tango_jit.recon.backproject.samples import LARGEST, add_samples_anywhere, add_samples_inside
 
 TILE = 64  # pixels; at most, along both sides
@@ -188,7 +188,7 @@ def _memory(projections: Ring | NDArray[np.float32]) -> tuple[NDArray, NDArray[n
     """Views (capacity, rows, cols) and what each is to be multiplied by (capacity,)."""
     if isinstance(projections, FixedRing):
         return projections.array, projections.peaks * np.float32(LARGEST**-2)
-    array = projections.array if isinstance(projections, HostRing) else projections
+    array = host_array(projections)
     return array, np.ones(len(array), np.float32)
 
 

@@ -33,7 +33,7 @@ def _address(builder: ir.IRBuilder, data: Any, at: Any) -> Any:
 class Lanes:
     """Sixteen float32, int32 or truths, and the arithmetic of their kind; a number means sixteen of it."""
 
-    def __init__(self, builder: ir.IRBuilder, value: Any) -> None:
+    def __init__(self, builder: Any, value: Any) -> None:
         self._b, self.value = builder, value
         self._floating = value.type.element == FLOAT
 
