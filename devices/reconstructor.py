@@ -84,6 +84,10 @@ class Reconstructor(Door):
     def FindCenter(self) -> None:
         self.guarded(self.service.find_center, "FindCenter")
 
+    @command(doc_in="Make a preview volume of the present window; preview_frame_number tells when it is there.")
+    def MakePreview(self) -> None:
+        self.guarded(self.service.make_preview, "MakePreview")
+
 
 def main() -> None:
     """Console script tango-jit-reconstructor."""

@@ -14,14 +14,15 @@ import torch
 
 from tango_jit.cores import budget, usable_cores
 from tango_jit.geometry import SliceGeometry
+from tango_jit.recon import preprocess, volume
 from tango_jit.recon.pipeline import Options, Pipeline, full_slice
-from tango_jit.recon.preprocess import warm_up
 from tango_jit.recon.reconstructor import Reconstructor
 from tango_jit.recon.window import Window, WindowOverflowError
 from tango_jit.services.arrivals import Arrivals
 from tango_jit.services.backends import FAILURES, BackendChoice
 from tango_jit.services.calibration import Calibration
 from tango_jit.services.center_search import CenterSearch
+from tango_jit.services.preview import PreviewMaker
 from tango_jit.services.rates import Rate
 from tango_jit.services.reconstructor_settings import check, options
 from tango_jit.services.reconstructor_signals import SIGNALS
@@ -104,6 +105,7 @@ class ReconstructorService(Service):
         self._updated_at = 0.0
         self._shown_generation = -1
         self._search = CenterSearch(self._backend.name)
+        self._preview = PreviewMaker(self._backend.name)
 
     # ---- commands (any thread)
 
@@ -138,6 +140,17 @@ class ReconstructorService(Service):
             raise ValueError("FindCenter: expected a full window, but the turn is not complete yet")
         self._search.begin()
         self.publish(progress=0.0)
+
+    def make_preview(self) -> None:
+        """Make a preview volume of the present window, between frames; `preview_progress` and its frame number tell.
+
+        Raises ValueError before a window is full.
+        """
+        if self._pipeline is None or self._pipeline.fill < 1:
+            raise ValueError("MakePreview: expected a full window, but the turn is not complete yet")
+        self._preview.begin()
+        self.publish(preview_progress=0.0)
+        self.wake()
 
     # ---- settings
 
@@ -177,7 +190,8 @@ class ReconstructorService(Service):
         torch.set_num_threads(self._frame_threads)
         numba.set_num_threads(min(self._slice_threads, numba.get_num_threads()))
         self.set_state(State.INIT, "compiling the backprojector: the first start takes a while")
-        warm_up()
+        preprocess.warm_up()
+        volume.warm_up()
         self._backend.choose()
         self.publish(backend=self._backend.name)
         self._forget_scan()
@@ -203,12 +217,12 @@ class ReconstructorService(Service):
         except FAILURES as error:
             self._backend.fall_back(error)
             self.trouble(self._backend.why)
-            self._search = CenterSearch(self._backend.name)
+            self._search, self._preview = CenterSearch(self._backend.name), PreviewMaker(self._backend.name)
             self._stale = True  # what it kept of the window is lost
             self.publish(backend=self._backend.name)
 
     def _advance(self) -> None:
-        message = self._inbox.get(timeout=0.1)
+        message = self._inbox.get(timeout=0.0 if self._preview.busy else 0.1)
         if message is not None:
             self._take(message)
         if self._header is None:
@@ -217,7 +231,23 @@ class ReconstructorService(Service):
         if self._due():
             self._update()
         elif self._pipeline is not None and not len(self._inbox):
-            self.publish(**self._search.step(self._pipeline))
+            self._use_spare_time(self._pipeline)
+
+    def _use_spare_time(self, pipeline: Pipeline) -> None:
+        """Some milliseconds for what nobody waits for: the centre of rotation, or else the preview."""
+        if news := self._search.step(pipeline):
+            self.publish(**news)
+            return
+        size, every_s = self.values["preview_size"], self.values["preview_every_s"]
+        try:
+            preview = self._preview.step(pipeline, size, every_s, self._arrivals.at_s, self.clock())
+        except ValueError as error:
+            self.trouble(f"preview: {error}")
+            return
+        self.publish(preview_progress=round(100 * self._preview.progress))
+        if preview is not None and self._header is not None:
+            self._slices_out.send(preview.message(self._header.series, self.values["generation"]))
+            self.announce(**preview.values())
 
     def _take(self, message: Message) -> None:
         match message:
@@ -258,6 +288,7 @@ class ReconstructorService(Service):
     def _rebuild(self, header: Header, wanted: Options) -> None:
         self._stale, self._tried, self._pipeline = False, wanted, None
         self._search.forget()
+        self._preview.forget()
         self.publish(progress=0.0)
         if not header.linear and self._calibration.flat is None:
             self._problems["scan"] = "expected a flat field before the frames, none came"

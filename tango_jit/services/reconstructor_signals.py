@@ -1,6 +1,7 @@
 """The signals of the reconstructor, those of its slices apart (see slices.py)."""
 
 from tango_jit.recon.preprocess import FILTERS
+from tango_jit.services import preview_signals
 from tango_jit.signals import Signal, setting
 
 FILTER_NAMES = tuple(f.upper().replace("-", "_") for f in FILTERS)
@@ -168,4 +169,4 @@ FIGURES = (
     Signal("slices_endpoint", "str", "Where the slices are published.", level="expert"),
 )
 
-SIGNALS = (*SETTINGS, *COUNTS, *FIGURES)
+SIGNALS = (*SETTINGS, *preview_signals.SETTINGS, *COUNTS, *FIGURES, *preview_signals.FIGURES)
