@@ -7,7 +7,7 @@
 // pixels on a detector of any size.
 //
 // No header is included and nothing but CUDA's own names is used: the same text compiles with NVRTC, nvcc and, over a
-// shim of the tests, a C++ compiler. The capital names come with the command line, see cuda_kernels.py.
+// shim of the tests, a C++ compiler. The capital names come with the command line, see cuda_device.py.
 
 struct View {             // as VIEW in cuda.py
     double matrix[3][4];  // mm to (w * column, w * row, w)

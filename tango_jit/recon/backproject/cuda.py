@@ -18,17 +18,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tango_jit.recon.backproject import cuda_kernels
+from tango_jit.recon.backproject import cuda_device
 from tango_jit.recon.backproject.arguments import check_views
-from tango_jit.recon.backproject.cuda_kernels import PLANES, TILE, launch
-from tango_jit.recon.backproject.cuda_memory import in_words
+from tango_jit.recon.backproject.cuda_device import PLANES, TILE
 from tango_jit.recon.backproject.cuda_ring import CudaRing
 
 # As View and Run in backproject.cu.
 VIEW = np.dtype([("matrix", "f8", (3, 4)), ("weights", "f4", PLANES), ("layer", "i4"), ("slot", "i4")])
 RUN = np.dtype([("texture", "u8"), ("first", "i4"), ("end", "i4")])
 
-obstacle = cuda_kernels.obstacle
+obstacle = cuda_device.obstacle
 
 
 def make_ring(capacity: int, rows: int, cols: int) -> CudaRing:
@@ -64,19 +63,19 @@ def backproject_ring(
     """The same for views of any precision."""
     full = check_views(ring.shape, slots, matrices, weights, poses, shape)
     _, rows, cols = ring.shape
-    with in_words(f"{full[0]} slices or patches of {full[2]} x {full[3]} pixels", 4 * math.prod(full)):
+    with cuda_device.in_words(f"{full[0]} slices or patches of {full[2]} x {full[3]} pixels", 4 * math.prod(full)):
         out = _checked(out, full)
         used = np.flatnonzero(weights.any(axis=0))
         slots, matrices, weights = slots[used], matrices[used], weights[:, used]
         blocks = full[0] * -(-full[2] // TILE) * -(-full[3] // TILE)
-        kernel = cuda_kernels.kernel("backproject", f"backproject_{'exact' if ring.units is None else 'half'}")
+        kernel = cuda_device.kernel("backproject", f"backproject_{'exact' if ring.units is None else 'half'}")
         for plane in range(0, full[1] if blocks else 0, PLANES):
             some = weights[plane : plane + PLANES]
             views, runs = packed(ring, slots, matrices, some)
             with ring.reading():
                 views_, runs_, poses_ = _upload(views, runs, poses)
                 where = (plane, len(some), full[1])
-                launch(
+                cuda_device.launch(
                     kernel,
                     (blocks,),
                     (TILE * TILE,),
@@ -133,16 +132,16 @@ def packed(
 def _upload(*arrays: NDArray[Any]) -> tuple[Tensor, ...]:
     """The bytes of each array on the device, by one copy."""
     sizes = [-(-array.nbytes // 16) * 16 for array in arrays]  # so that each begins where its numbers may
-    staged = torch.empty(sum(sizes), dtype=torch.uint8, pin_memory=True)
-    for part, array in zip(staged.split(sizes), arrays, strict=True):
-        part.numpy()[: array.nbytes] = np.ascontiguousarray(array).ravel().view(np.uint8)
-    return staged.to("cuda", non_blocking=True).split(sizes)
+    staged = np.zeros(sum(sizes), np.uint8)
+    for end, size, array in zip(np.cumsum(sizes), sizes, arrays, strict=True):
+        staged[end - size :][: array.nbytes] = np.ascontiguousarray(array).ravel().view(np.uint8)
+    return cuda_device.upload(staged, torch.uint8).split(sizes)
 
 
 def _checked(out: Tensor | None, full: tuple[int, int, int, int]) -> Tensor:
     if out is None:
-        return torch.empty(full, device="cuda")
-    if not isinstance(out, Tensor) or not out.is_cuda or out.dtype != torch.float32:
+        return cuda_device.empty(full)
+    if not isinstance(out, Tensor) or not cuda_device.is_here(out) or out.dtype != torch.float32:
         got = f"{out.dtype} on {out.device}" if isinstance(out, Tensor) else str(type(out))
         raise TypeError(f"out: expected a tensor of float32 on a CUDA device, got {got}")
     if out.shape != full or not out.is_contiguous():

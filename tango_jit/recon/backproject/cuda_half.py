@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tango_jit.recon.backproject import cuda_kernels, memory
+from tango_jit.recon.backproject import cuda_device, memory
 from tango_jit.recon.backproject.cuda import backproject_ring, in_ring, prove
 from tango_jit.recon.backproject.cuda_ring import CudaRing
 
-obstacle = cuda_kernels.obstacle
+obstacle = cuda_device.obstacle
 
 
 def make_ring(capacity: int, rows: int, cols: int) -> CudaRing:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import import_module
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -17,22 +16,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tango_jit.recon.backproject import memory
-from tango_jit.recon.backproject.cuda_kernels import kernel, launch
-from tango_jit.recon.backproject.cuda_memory import free_bytes, in_words
+from tango_jit.recon.backproject import cuda_device, memory
 from tango_jit.recon.backproject.cuda_order import Order
 
 THREADS = 256  # texels of a row that a block copies
-_LAYERED, _OUT_OF_MEMORY = 1, 2  # cudaArrayLayered, cudaErrorMemoryAllocation
 
 
 class _Bank(NamedTuple):
-    """Slots `first` to `end` as one texture array, which lives as long as its two objects."""
+    """Slots `first` to `end`."""
 
     first: int
     end: int
-    texture: Any
-    surface: Any
+    layers: cuda_device.Layers
 
 
 class CudaRing:
@@ -46,9 +41,8 @@ class CudaRing:
         """(capacity,) float32, what the texels of each slot are counted in; None: they are exact."""
         if texel == memory.HALF:
             with order.writing():
-                self.units = torch.ones(shape[0], device="cuda")
-        # CUDA does not wait for kernels when a texture is given back.
-        weakref.finalize(self, order.finish).atexit = False
+                self.units = cuda_device.empty((shape[0],)).fill_(1)
+        weakref.finalize(self, order.finish).atexit = False  # kernels may still sample its textures
 
     @classmethod
     def empty(cls, capacity: int, rows: int, cols: int, texel: int = memory.EXACT) -> Self:
@@ -64,23 +58,23 @@ class CudaRing:
     def put(self, slot: int, view: Any) -> None:
         if tuple(view.shape) != self.shape[1:]:
             raise ValueError(f"view: expected shape {self.shape[1:]}, got {tuple(view.shape)}")
-        bank, layer = self._place(slot)
-        with in_words("a view", self._view_bytes), self._order.writing():
-            texels = on_device(view)
+        layer = self._place(slot)
+        with self._one_view(), self._order.writing():
+            here = isinstance(view, Tensor) and cuda_device.is_here(view)
+            texels = view.to(torch.float32).contiguous() if here else cuda_device.upload(view)
             if self.units is not None:
                 unit = self.units[slot]
-                torch.amax(texels.abs(), (0, 1), out=unit).clamp_(min=1e-30)
-                texels = (texels / unit).half()
-            self._copy("write", texels, bank, layer)
+                torch.amax(texels.abs(), (0, 1), out=unit)
+                texels = (texels / unit.clamp_(min=1e-30)).half()
+            self._copy("write", texels, *layer)
 
     def tensor(self, slot: int) -> Tensor:
         """The view in a slot, (rows, cols) float32, on the device."""
-        bank, layer = self._place(slot)
-        with in_words("a view", self._view_bytes), self._order.reading():
-            kind = torch.float32 if self.units is None else torch.float16
-            texels = torch.empty(self.shape[1:], dtype=kind, device="cuda")
-            self._copy("read", texels, bank, layer)
-            return texels if self.units is None else texels * self.units[slot]
+        layer = self._place(slot)
+        with self._one_view(), self._order.reading():
+            texels = cuda_device.empty(self.shape[1:], torch.float32 if self.units is None else torch.float16)
+            self._copy("read", texels, *layer)
+            return texels if self.units is None else texels.float() * self.units[slot]
 
     def read(self, slot: int) -> NDArray[np.float32]:
         return self.tensor(slot).cpu().numpy()
@@ -113,78 +107,39 @@ class CudaRing:
 
     def texture(self, bank: int) -> int:
         """The handle of a bank's texture."""
-        return self._banks[bank].texture.ptr
+        return self._banks[bank].layers.texture
 
-    @property
-    def _view_bytes(self) -> int:
-        return 4 * self.shape[1] * self.shape[2]
-
-    def _place(self, slot: int) -> tuple[_Bank, int]:
+    def _place(self, slot: int) -> tuple[int, int]:
+        """The surface and layer of a slot."""
         if not 0 <= slot < self.shape[0]:
             raise IndexError(f"slot: expected 0 to {self.shape[0] - 1}, got {slot}")
         bank, layer = self.located(np.array([slot]))
-        return self._banks[bank[0]], int(layer[0])
+        return self._banks[bank[0]].layers.surface, int(layer[0])
 
-    def _copy(self, what: str, texels: Tensor, bank: _Bank, layer: int) -> None:
+    def _copy(self, what: str, texels: Tensor, surface: int, layer: int) -> None:
         _, rows, cols = self.shape
-        launch(
-            kernel("texels", f"{what}_{8 * self.texel}"),
-            (-(-cols // THREADS), rows),
-            (THREADS,),
-            texels,
-            np.uint64(bank.surface.ptr),
-            layer,
-            rows,
-            cols,
-        )
+        kernel = cuda_device.kernel("texels", f"{what}_{8 * self.texel}")
+        blocks = (-(-cols // THREADS), rows)
+        cuda_device.launch(kernel, blocks, (THREADS,), texels, np.uint64(surface), layer, rows, cols)
 
-
-def on_device(view: Any) -> Tensor:
-    """A view (rows, cols) as float32, C-contiguous on the device: itself, if it is that already.
-
-    What comes from the host passes through pinned memory: the copy is only queued, and `view` may change at once.
-    """
-    if isinstance(view, Tensor) and view.is_cuda:
-        return view.to(torch.float32).contiguous()
-    staged = torch.empty(tuple(view.shape), pin_memory=True)
-    staged.numpy()[...] = view
-    return staged.to("cuda", non_blocking=True)
+    @contextmanager
+    def _one_view(self) -> Iterator[None]:
+        _, rows, cols = self.shape
+        with cuda_device.in_words(f"a view of {rows} x {cols} pixels on its way", 4 * rows * cols):
+            yield
 
 
 def _banks(first: int, end: int, rows: int, cols: int, texel: int) -> tuple[_Bank, ...]:
     """Banks for slots `first` to `end`. Raises MemoryError before anything is taken if it would be too much."""
-    runtime = import_module("cupy.cuda.runtime")
-    layers, widest, highest = (
-        runtime.deviceGetAttribute(getattr(runtime, f"cudaDevAttrMaxTexture2DLayered{what}"), runtime.getDevice())
-        for what in ("Layers", "Width", "Height")
-    )
+    most, highest, widest = cuda_device.largest()
     if rows > highest or cols > widest:
         raise ValueError(f"views: expected at most {highest} x {widest} pixels on this device, got {rows} x {cols}")
-    needed = memory.ring_bytes(end - first, rows, cols, texel)
-    rest = memory.beside_bytes(rows, cols)
-    what = f"{end - first} views of {rows} x {cols} pixels in {8 * texel} bits, {memory.megabytes(rest)} for the rest"
-    memory.refuse(what, needed + rest, free_bytes())
-    with in_words(what, needed):
-        return tuple(_bank(start, min(start + layers, end), rows, cols, texel) for start in range(first, end, layers))
-
-
-def _bank(first: int, end: int, rows: int, cols: int, texel: int) -> _Bank:
-    texture, runtime = import_module("cupy.cuda.texture"), import_module("cupy.cuda.runtime")
-    format_ = texture.ChannelFormatDescriptor(8 * texel, 0, 0, 0, runtime.cudaChannelFormatKindFloat)
-    flags = _LAYERED | runtime.cudaArraySurfaceLoadStore
-    try:
-        array = texture.CUDAarray(format_, cols, rows, end - first, flags)
-    except runtime.CUDARuntimeError as error:
-        if error.status != _OUT_OF_MEMORY:
-            raise
-        torch.cuda.empty_cache()  # what PyTorch keeps for later is of no use to others
-        try:
-            array = texture.CUDAarray(format_, cols, rows, end - first, flags)
-        except runtime.CUDARuntimeError as again:
-            if again.status != _OUT_OF_MEMORY:
-                raise
-            raise MemoryError(str(again)) from again
-    filter_ = runtime.cudaFilterModePoint if texel == memory.EXACT else runtime.cudaFilterModeLinear
-    how = texture.TextureDescriptor((runtime.cudaAddressModeClamp,) * 2, filter_, runtime.cudaReadModeElementType)
-    resource = texture.ResourceDescriptor(runtime.cudaResourceTypeArray, cuArr=array)
-    return _Bank(first, end, texture.TextureObject(resource, how), texture.SurfaceObject(resource))
+    needed, rest = memory.ring_bytes(end - first, rows, cols, texel), memory.beside_bytes(rows, cols)
+    what = f"{end - first} views of {rows} x {cols} pixels of {8 * texel} bits"
+    memory.refuse(f"{what} ({memory.megabytes(rest)} of it for the rest)", needed + rest, cuda_device.free_bytes())
+    with cuda_device.in_words(what, needed):
+        return tuple(
+            _Bank(start, stop, cuda_device.layers(stop - start, rows, cols, texel))
+            for start in range(first, end, most)
+            for stop in (min(start + most, end),)
+        )
