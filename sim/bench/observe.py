@@ -88,7 +88,8 @@ def observe(station: Station, seconds: float, *, memory: bool = False) -> Observ
     zmq, tango = ZmqClient(station), TangoClient(station)
     try:
         time.sleep(1.0)  # both are connected, and have got what is resent to newcomers
-        zmq.take(), tango.take()
+        zmq.take()
+        tango.take()
         samples = [_sample(station, memory)]
         by_zmq, by_tango = list[Seen](), list[Seen]()
         end = time.monotonic() + seconds

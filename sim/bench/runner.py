@@ -66,12 +66,13 @@ def _received(suite: str, ours: Connection, process: Any) -> Iterator[Row | Seri
         except EOFError:
             process.join(LEAVE_S)
             raise SuiteError(f"{suite} ended without a word, exit status {process.exitcode}") from None
-        if item is None:
-            process.join(LEAVE_S)
-            return
-        if isinstance(item, str):
+        if isinstance(item, Row | Series):
+            yield item
+            continue
+        process.join(LEAVE_S)
+        if item is not None:
             raise SuiteError(item)
-        yield item
+        return
 
 
 def _work(suite: str, effort: Effort, threads: int, out: Connection) -> None:
@@ -99,7 +100,7 @@ def _use(threads: int) -> None:
     from tango_jit.threads import use_safe_layer
 
     use_safe_layer()
-    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))  # pyright: ignore[reportAttributeAccessIssue]
+    numba.set_num_threads(min(threads, numba.get_num_threads()))
     torch.set_num_threads(threads)
 
 

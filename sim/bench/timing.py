@@ -35,12 +35,12 @@ def timed(
     work: Callable[[], Any], effort: Effort, *, warm_up: int = 2, before: Callable[[], Any] | None = None
 ) -> Figure:
     """Milliseconds a call; the first `warm_up` calls do not count, nor what is done `before` each."""
-    return alternating({"": _clocked(work, before)}, effort, warm_up=warm_up)[""]
+    return alternating({"": clocked(work, before)}, effort, warm_up=warm_up)[""]
 
 
 def side_by_side(works: Mapping[str, Callable[[], Any]], effort: Effort, *, warm_up: int = 2) -> dict[str, Figure]:
     """Milliseconds a call of each, called in turn, so that what disturbs one disturbs the others as much."""
-    return alternating({name: _clocked(work) for name, work in works.items()}, effort, warm_up=warm_up)
+    return alternating({name: clocked(work) for name, work in works.items()}, effort, warm_up=warm_up)
 
 
 def alternating(clocks: Mapping[str, Callable[[], float]], effort: Effort, *, warm_up: int = 2) -> dict[str, Figure]:
@@ -58,7 +58,9 @@ def alternating(clocks: Mapping[str, Callable[[], float]], effort: Effort, *, wa
     return {name: Figure.of(values) for name, values in times.items()}
 
 
-def _clocked(work: Callable[[], Any], before: Callable[[], Any] | None = None) -> Callable[[], float]:
+def clocked(work: Callable[[], Any], before: Callable[[], Any] | None = None) -> Callable[[], float]:
+    """`work` as a call that does it and says how long that took, in ms, without what is done `before`."""
+
     def clock() -> float:
         if before is not None:
             before()

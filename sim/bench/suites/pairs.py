@@ -12,11 +12,13 @@ from sim.bench.rows import Figure, Peer, Row
 from sim.bench.scene import SCAN, full_window, place
 from sim.bench.timing import Effort, timed
 from tango_jit.learn import SETTINGS, PairBuffer, PatchSampler, Trainer
+from tango_jit.learn.patches import Sampling
 from tango_jit.recon import backproject
 from tango_jit.recon.reconstructor import Reconstructor
 
 BATCH = 32
 PAPER_MS, PAPER_PER_S = 64.0, 288.0  # a batch of 60² patches, and pairs while training went on; RTX 2080 Ti
+PLACED: dict[Sampling, str] = {"UNIFORM": "at random orientation", "NEAR_SLICES": "in two slices"}
 ROUNDS_A_SLICE = 8  # of a rate: the spread is that of so many batches at a time
 
 
@@ -26,7 +28,7 @@ def measure(effort: Effort) -> Iterator[Row]:
     slices = {name: place(name) for name in ("horizontal", "vertical")}
     for side in (20, 40, 60):
         buffer = PairBuffer(320, (side, side))
-        for sampling, where in (("UNIFORM", "at random orientation"), ("NEAR_SLICES", "in two slices")):
+        for sampling, where in PLACED.items():
             poses = PatchSampler(SCAN, side, sampling, seed=1).draw(BATCH, slices, window.matrices)
 
             def batch(poses: np.ndarray = poses, buffer: PairBuffer = buffer, side: int = side) -> None:

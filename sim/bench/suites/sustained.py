@@ -29,12 +29,12 @@ def measure(effort: Effort) -> Iterator[Row | Series]:
             if not holds(period_ms, tried[-1][1]):
                 break
         good = [period_ms for period_ms, seen in tried if holds(period_ms, seen)]
-        while good:
-            seen = _at(servers, good[-1], effort.live_s)
-            if holds(good[-1], seen):
-                break
-            good.pop()
-    yield from _rows(good, seen if good else None, effort.live_s)
+        held: tuple[float, Observation] | None = None
+        while good and held is None:
+            period_ms = good.pop()
+            seen = _at(servers, period_ms, effort.live_s)
+            held = (period_ms, seen) if holds(period_ms, seen) else None
+    yield from _rows(held, effort.live_s)
     rates = tuple(1e3 / period_ms for period_ms, _ in tried)
     got = tuple(seen.rate("reconstructor.frames_received").value for _, seen in tried)
     yield Series("sustained", "received", rates, got, "frames due (Hz)", "frames received (Hz)")
@@ -53,12 +53,13 @@ def _at(servers: Station, period_ms: float, seconds: float) -> Observation:
     return observe(servers, seconds)
 
 
-def _rows(good: list[float], seen: Observation | None, seconds: float) -> Iterator[Row]:
+def _rows(held: tuple[float, Observation] | None, seconds: float) -> Iterator[Row]:
     name = f"frames of 647 x 768 without a loss for {seconds:.0f} s, three 512² slices, training on"
-    if seen is None:
+    if held is None:
         yield Row(name, "Hz", 0.0, note=f"not even {1e3 / PERIODS_MS[0]:.0f} Hz hold")
         return
-    yield Row.of(name, "Hz", seen.rate("reconstructor.frames_received"), note=f"a frame every {good[-1]:g} ms")
+    period_ms, seen = held
+    yield Row.of(name, "Hz", seen.rate("reconstructor.frames_received"), note=f"a frame every {period_ms:g} ms")
     slices = min((figure.value for figure in seen.slices_hz().values()), default=0.0)
     yield Row("denoised pictures of each slice meanwhile", "Hz", slices)
     yield Row.of("training steps meanwhile", "/s", seen.rate("trainer.steps"))
