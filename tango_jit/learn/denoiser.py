@@ -10,11 +10,10 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from tango_jit.learn import noise2inverse
-from tango_jit.learn.precision import Precision, predict, prepared, uses_bfloat16
-from tango_jit.learn.unet import UNet
+from tango_jit.learn.inference import Predictor
+from tango_jit.learn.precision import Precision
 from tango_jit.learn.weights import Weights, unpack
 
 Image = NDArray[np.float32]
@@ -25,7 +24,6 @@ MODES: tuple[Mode, ...] = get_args(Mode)
 # accuracy a leaves a denoised half the error (2 a - 1) s, and their mean up to as much (what the network gets wrong, it
 # gets wrong in both); the raw slice, the mean of both halves, has s/2. So below 3/4 the denoised slice is the better.
 GUARD_ON, GUARD_OFF = 0.75, 0.72
-BAND_PIXELS, BAND_HALO = 1 << 20, 44  # large slices pass in bands; halo: the reach of the network, in whole steps of 4
 
 
 @dataclass(frozen=True)
@@ -50,8 +48,7 @@ class _Active(NamedTuple):
     """All that belongs to one version; replaced as a whole, so that no slice ever sees parts of two."""
 
     weights: Weights
-    network: UNet
-    bfloat16: bool
+    predictor: Predictor
 
 
 class Denoiser:
@@ -96,8 +93,7 @@ class Denoiser:
         current = self._active
         if current is not None and current.weights == weights:
             return False
-        network = prepared(unpack(weights).eval(), self._device)
-        active = _Active(weights, network, uses_bfloat16(self._precision, network.config, self._device))
+        active = _Active(weights, Predictor(unpack(weights), self._precision, self._device))
         with self._lock:
             if self._frozen and self._active is not None:
                 self._waiting = active
@@ -146,7 +142,8 @@ class Denoiser:
 
         Parameters
         ----------
-        even, odd : (rows, cols) in mm^-1, reconstructed from disjoint views.
+        even, odd : (rows, cols) in mm^-1, reconstructed from disjoint views; for a network that sees D images
+            (D, rows, cols): neighbouring slices, or moments, the oldest first. The middle one is denoised.
         full : from all views with weights of their own; None: the mean of the halves.
         mode : "halves": the mean of both denoised halves, what the network was trained on; "full": the denoised whole.
         name : which slice this is; the guard judges each by itself.
@@ -154,21 +151,24 @@ class Denoiser:
 
         Raises ValueError for shapes that differ or an unknown mode.
         """
-        planes = _planes(even, odd, full)
+        active = self._active
+        images = active.predictor.config.images if active is not None else 1 if even.ndim == 2 else len(even)
+        planes, middle = _planes(even, odd, full, images), images // 2
         if mode not in MODES:
             raise ValueError(f"mode: expected one of {', '.join(MODES)}, got {mode!r}")
-        raw = planes.mean(axis=0) if full is None else np.array(full, np.float32)
-        active = self._active
+        whole = planes[2] if full is not None else planes[:2].mean(axis=0)
+        raw = whole[middle].copy()
         if active is None:
             return Result(raw, raw, None, np.empty((0, 2)), False, 0)
-        inputs = torch.from_numpy(planes).to(self._device)[:, None]  # (2, 1, rows, cols): even, odd
+        inputs = torch.from_numpy(planes[:2]).to(self._device)  # (2, images, rows, cols): even, odd
         if mode == "full":
-            inputs = torch.cat([inputs, torch.from_numpy(raw).to(self._device)[None, None]])
+            inputs = torch.cat([inputs, torch.from_numpy(whole).to(self._device)[None]])
         with torch.inference_mode():
-            outputs = _denoised(active, inputs)
+            outputs = active.predictor(inputs / active.weights.scale) * active.weights.scale
+            halves = inputs[:2, middle, None]
             errors = np.empty((0, 2))
-            if complete and bool(noise2inverse.distinct(inputs[None, :2, 0]).all()):
-                errors = noise2inverse.errors(outputs[:2], inputs[:2], inputs[:2].flip(0))
+            if complete and bool(noise2inverse.distinct(halves.movedim(0, 1)).all()):
+                errors = noise2inverse.errors(outputs[:2], halves, halves.flip(0))
             image = (outputs[2, 0] if mode == "full" else outputs[:2, 0].mean(0)).cpu().numpy()
         accuracy = noise2inverse.accuracy(errors)
         guarded = self._judge(name, accuracy, bool(np.isfinite(image).all()))
@@ -185,25 +185,13 @@ class Denoiser:
         return self.guard and (not finite or name in self._guarded)
 
 
-def _planes(even: Image, odd: Image, full: Image | None) -> Image:
-    if even.ndim != 2 or odd.shape != even.shape or (full is not None and full.shape != even.shape):
-        shapes = [image.shape for image in (even, odd, full) if image is not None]
-        raise ValueError(f"slice: expected halves (and a whole) of one shape (rows, cols), got {shapes}")
-    return np.stack([even, odd]).astype(np.float32, copy=False)
-
-
-def _denoised(active: _Active, images: Tensor) -> Tensor:
-    """A(images) for (n, 1, rows, cols) in mm^-1.
-
-    One image at a time, in bands of rows with as much around them as the network sees: the result is the same to
-    rounding, the memory bounded, and the caches are used better.
-    """
-    scale, rows = active.weights.scale, images.shape[-2]
-    band = max(256, BAND_PIXELS // images.shape[-1] // 4 * 4)
-    denoised = torch.empty_like(images)
-    for n in range(len(images)):
-        for top in range(0, rows, band):
-            start, below, end = max(0, top - BAND_HALO), min(rows, top + band), min(rows, top + band + BAND_HALO)
-            part = predict(active.network, images[n : n + 1, :, start:end] / scale, active.bfloat16)
-            denoised[n, :, top:below] = part[0, :, top - start : below - start] * scale
-    return denoised
+def _planes(even: Image, odd: Image, full: Image | None, images: int) -> Image:
+    """(2 or 3, images, rows, cols): even, odd and, if it is given, the whole."""
+    given = [even, odd] if full is None else [even, odd, full]
+    fits = even.ndim == 2 if images == 1 else even.ndim == 3 and len(even) == images
+    if not fits or any(image.shape != even.shape for image in given):
+        shape = "(rows, cols)" if images == 1 else f"({images}, rows, cols)"
+        raise ValueError(
+            f"slice: expected halves (and a whole) of one shape {shape}, got {[image.shape for image in given]}"
+        )
+    return np.stack(given).astype(np.float32, copy=False).reshape(len(given), images, *even.shape[-2:])

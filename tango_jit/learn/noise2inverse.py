@@ -9,7 +9,8 @@ is 1 for A = identity and 0.5 for a perfect denoiser of independent noise of equ
 noise of v, which stays. Below 0.5 the network predicts differences between the halves (streaks, motion). Source: Graas
 et al., Sci Rep (2023), eq. 3; Hendriksen et al., IEEE Trans. Comput. Imaging 6 (2020).
 
-Images are torch tensors (n, 1, H, W), pairs (n, 2, H, W): even half, odd half.
+Images are torch tensors (n, 1, H, W), pairs (n, 2, H, W): even half, odd half. Stacks of D images (neighbouring slices,
+or moments) are pairs (n, 2, D, H, W); of a stack the middle image is what is predicted and scored.
 """
 
 from __future__ import annotations
@@ -25,10 +26,27 @@ WORST = 1e6  # the most that a sample can score: what a network gone wild puts o
 
 
 def draw_directions(pairs: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Inputs and targets, each (n, 1, H, W): of every pair one half and the other, which is which drawn at random."""
+    """Inputs (n, D, H, W) and targets (n, 1, H, W): one half of every pair and the other, which is which at random."""
     first = torch.randint(2, (len(pairs),), generator=generator).to(pairs.device)
+    return directed(pairs, first)
+
+
+def directed(pairs: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
+    """As `draw_directions`, with the half `first` (n,) of each pair, 0 or 1, as the input."""
     sample = torch.arange(len(pairs), device=pairs.device)
-    return pairs[sample, first, None], pairs[sample, 1 - first, None]
+    inputs, targets = pairs[sample, first], pairs[sample, 1 - first]
+    return stacks(inputs), middle(targets)
+
+
+def stacks(images: Tensor) -> Tensor:
+    """Images (n, H, W) as stacks (n, 1, H, W); stacks as they are."""
+    return images[:, None] if images.ndim == 3 else images
+
+
+def middle(images: Tensor) -> Tensor:
+    """The middle image (n, 1, H, W) of stacks (n, D, H, W), or images (n, H, W)."""
+    images = stacks(images)
+    return images[:, images.shape[1] // 2, None]
 
 
 def valid(images: Tensor, halo: int) -> Tensor:
@@ -47,16 +65,16 @@ def distinct(pairs: Tensor, halo: int = 0) -> Tensor:
     Equal halves (nothing but zeros outside the object, a simulation without noise) have no accuracy, and there is
     nothing to learn from them.
     """
-    inner = valid(pairs, halo)
-    energy = inner.square().sum((1, 2, 3), dtype=torch.float64)
-    difference = (inner[:, 0] - inner[:, 1]).square().sum((1, 2), dtype=torch.float64)
-    return pairs.isfinite().all(-1).all(-1).all(-1) & (difference > 1e-10 * energy)
+    even, odd = (middle(valid(half, halo)) for half in pairs.unbind(1))
+    energy = (even.square() + odd.square()).sum((1, 2, 3), dtype=torch.float64)
+    difference = (even - odd).square().sum((1, 2, 3), dtype=torch.float64)
+    return pairs.flatten(1).isfinite().all(1) & (difference > 1e-10 * energy)
 
 
 def errors(denoised: Tensor, inputs: Tensor, targets: Tensor, halo: int = 0) -> Errors:
-    """(n, 2): |A(u) - v|^2, limited to finite numbers, and |u - v|^2 of every sample."""
+    """(n, 2): |A(u) - v|^2, limited to finite numbers, and |u - v|^2 of every sample; inputs may be stacks."""
     v = valid(targets, halo)
-    parts = [(valid(x, halo) - v).double().square().sum((1, 2, 3)) for x in (denoised, inputs)]
+    parts = [(valid(x, halo) - v).double().square().sum((1, 2, 3)) for x in (denoised, middle(inputs))]
     samples = torch.stack(parts, 1).cpu().numpy()
     samples[:, 0] = np.fmin(samples[:, 0], WORST * samples[:, 1])  # a NaN becomes the limit
     return samples

@@ -7,9 +7,12 @@ from torch import Tensor
 
 
 class PairBuffer:
-    """The newest `capacity` pairs of halves, (2, rows, cols) float32 each, on `device`."""
+    """The newest `capacity` pairs of halves on `device`.
 
-    def __init__(self, capacity: int, shape: tuple[int, int], device: torch.device | str = "cpu") -> None:
+    A pair is (2, rows, cols) float32, with stacks (2, images, rows, cols); `shape` is that of a half.
+    """
+
+    def __init__(self, capacity: int, shape: tuple[int, ...], device: torch.device | str = "cpu") -> None:
         if capacity < 1:
             raise ValueError(f"capacity: expected at least 1 pair, got {capacity}")
         self._ring = torch.zeros(capacity, 2, *shape, device=device)
@@ -20,9 +23,9 @@ class PairBuffer:
         return len(self._ring)
 
     @property
-    def shape(self) -> tuple[int, int]:
-        """(rows, cols) of a patch."""
-        return self._ring.shape[2], self._ring.shape[3]
+    def shape(self) -> tuple[int, ...]:
+        """(rows, cols) of a patch, or (images, rows, cols)."""
+        return tuple(self._ring.shape[2:])
 
     def __len__(self) -> int:
         """Number of pairs held."""
@@ -39,10 +42,10 @@ class PairBuffer:
         """Pairs added since the buffer was empty."""
 
     def add(self, pairs: Tensor) -> None:
-        """Take over pairs (n, 2, rows, cols) in order of age, the newest last; they are copied."""
-        if pairs.ndim != 4 or pairs.shape[1:] != self._ring.shape[1:]:
-            rows, cols = self.shape
-            raise ValueError(f"pairs: expected shape (n, 2, {rows}, {cols}), got {tuple(pairs.shape)}")
+        """Take over pairs (n, 2, rows, cols) in order of age, the newest last; they are copied. Raises ValueError."""
+        if pairs.ndim != self._ring.ndim or pairs.shape[1:] != self._ring.shape[1:]:
+            shape = ", ".join(map(str, (2, *self.shape)))
+            raise ValueError(f"pairs: expected shape (n, {shape}), got {tuple(pairs.shape)}")
         self.seen += len(pairs)
         pairs = pairs[-self.capacity :]
         at = (self.seen - len(pairs)) % self.capacity
@@ -55,7 +58,7 @@ class PairBuffer:
         if not 1 <= n <= len(self):
             raise ValueError(f"n: expected 1 to {len(self)} pairs, as many as the buffer holds, got {n}")
         chosen = torch.randperm(len(self), generator=generator)[:n]
-        return self._ring[chosen.to(self._ring.device)]
+        return self._ring.index_select(0, chosen.to(self._ring.device))
 
     def newest_last(self) -> Tensor:
         """All pairs in order of age: (len, 2, rows, cols), a copy."""

@@ -52,7 +52,7 @@ class TrainerSettings:
             raise ValueError(
                 f"buffer_size: expected at least a batch of {self.batch_size} pairs, got {self.buffer_size}"
             )
-        size = 8 * self.buffer_size * self.patch_size**2
+        size = 8 * self.buffer_size * self.network.images * self.patch_size**2
         if size > LARGEST_BUFFER:
             raise ValueError(
                 f"buffer_size: expected at most {LARGEST_BUFFER >> 20} MB of pairs, got {size >> 20} MB "

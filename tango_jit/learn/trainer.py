@@ -6,7 +6,6 @@ Adam on a random batch of the buffer. `weights` gives the next version: the aver
 
 from __future__ import annotations
 
-import copy
 import math
 from collections import deque
 
@@ -16,10 +15,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tango_jit.learn import noise2inverse
+from tango_jit.learn.folded import Folded
+from tango_jit.learn.inference import folded
 from tango_jit.learn.pair_buffer import PairBuffer
-from tango_jit.learn.precision import predict, prepared, uses_bfloat16
+from tango_jit.learn.precision import arithmetic
 from tango_jit.learn.settings import PRODUCT, TrainerSettings
 from tango_jit.learn.unet import NetworkConfig, UNet, build
+from tango_jit.learn.vector import Layout
 from tango_jit.learn.weights import Weights, from_checkpoint, pack, to_checkpoint, unpack
 
 SCORED_PAIRS = 512  # how many of the last scored pairs `patch_accuracy` looks back on
@@ -99,6 +101,9 @@ class Trainer:
     ) -> NDArray[np.float64]:
         """Score new pairs (n, 2, rows, cols) in mm^-1 once, then keep them for training.
 
+        For a network that sees D images they are (n, 2, D, rows, cols): neighbouring slices, or moments, the oldest
+        first.
+
         Returns the |A(u)-v|^2 / |u-v|^2 (m,) of those that were scored, each in one direction drawn at random. Pairs of
         equal halves or with numbers that are not finite are left out and counted. A higher `generation` empties
         the buffer first (what came before no longer fits: another filter, dose or centre); pairs of a lower one
@@ -106,9 +111,10 @@ class Trainer:
         nothing. Raises ValueError for the wrong shape.
         """
         pairs = torch.as_tensor(pairs, dtype=torch.float32, device=self._device)
-        rows, cols = self._buffer.shape
-        if pairs.ndim != 4 or tuple(pairs.shape[1:]) != (2, rows, cols):
-            raise ValueError(f"pairs: expected shape (n, 2, {rows}, {cols}), got {tuple(pairs.shape)}")
+        expected = (2, *self._buffer.shape)
+        if tuple(pairs.shape[1:]) != expected:
+            shape = ", ".join(map(str, expected))
+            raise ValueError(f"pairs: expected shape (n, {shape}), got {tuple(pairs.shape)}")
         if generation < self.generation:
             return np.empty(0)
         if generation > self.generation:
@@ -138,9 +144,10 @@ class Trainer:
         """Errors (n, 2) of the averaged network, in units of the scale."""
         parts = [np.empty((0, 2))]
         with torch.inference_mode():
+            network = folded(self._settings.network, self._layout.tensors(self._average), self._dtype)
             for chunk in pairs.split(SCORED_AT_ONCE):
                 u, v = noise2inverse.draw_directions(chunk / scale, self._generator)
-                parts.append(noise2inverse.errors(predict(self._average, u, self._bfloat16), u, v, self._settings.halo))
+                parts.append(noise2inverse.errors(network(u), u, v, self._settings.halo))
         return np.concatenate(parts)
 
     def step(self) -> float:
@@ -154,28 +161,35 @@ class Trainer:
         batch = self._buffer.draw(self._settings.batch_size, self._generator) / self._scale
         self._drawn += len(batch)
         u, v = noise2inverse.draw_directions(batch, self._generator)
-        self._optimizer.zero_grad(set_to_none=True)
-        loss = noise2inverse.loss(predict(self._network, u, self._bfloat16), v, self._settings.halo)
-        loss.backward()
-        norm = torch.nn.utils.get_total_norm([p.grad for p in self._network.parameters() if p.grad is not None])
-        if not bool(torch.isfinite(loss + norm)):
+        loss, gradient = self._gradient(u, v)
+        if not math.isfinite(loss + float(gradient.norm())):
             self.steps_rejected += 1
-            return float(loss.detach())
+            return loss
+        self._vector.grad = gradient
         self._optimizer.step()
         self.steps += 1
-        self.loss = float(loss.detach())
+        self.loss = loss
         self._follow()
-        return self.loss
+        return loss
+
+    def _gradient(self, u: Tensor, v: Tensor) -> tuple[float, Tensor]:
+        """The loss, and its gradient (n,) with respect to the vector of weights."""
+        network = Folded(self._settings.network, self._layout.tensors(self._vector.to(self._dtype)), self._dtype)
+        loss = noise2inverse.loss(network(u), v, self._settings.halo)
+        (gradient,) = torch.autograd.grad(loss, self._vector)
+        return float(loss.detach()), gradient
 
     def _follow(self) -> None:
         """Move the averaged weights towards those of the last step."""
         self._since_start += 1
         keep = min(self._settings.ema, self._since_start / (self._since_start + EMA_START))
-        with torch.no_grad():
-            for average, new in zip(self._average.parameters(), self._network.parameters(), strict=True):
-                average.lerp_(new, 1 - keep)
+        self._average.lerp_(self._vector.detach(), 1 - keep)
 
     # ---- versions
+
+    def averaged(self) -> UNet:
+        """The averaged network, which is scored and published: a copy in float32 on the CPU."""
+        return self._layout.network(self._average)
 
     def weights(self) -> Weights:
         """The next version: averaged weights, scale, `patch_accuracy`. Raises RuntimeError before the first pairs."""
@@ -183,7 +197,7 @@ class Trainer:
             raise RuntimeError("weights: expected a scale, got no pairs yet to take it from")
         self.version += 1
         weights = pack(
-            self._average,
+            self.averaged(),
             version=self.version,
             scale=self._scale,
             patch_accuracy=self.patch_accuracy,
@@ -204,7 +218,7 @@ class Trainer:
         """
         weights = from_checkpoint(source) if isinstance(source, bytes) else source
         network = unpack(weights)
-        self._settings = self._settings.edited(network=network.config)
+        self._follow_network(network.config)
         self._start(network, weights.scale)
 
     def rollback(self) -> int:
@@ -228,7 +242,7 @@ class Trainer:
         The scale is taken anew, from the buffer if it holds pairs.
         """
         if network is not None:
-            self._settings = self._settings.edited(network=network)
+            self._follow_network(network)
         self._generator = torch.Generator().manual_seed(seed)
         pairs = self._buffer.newest_last()
         self._start(build(self._settings.network, seed), noise2inverse.robust_scale(pairs) if len(pairs) else None)
@@ -253,7 +267,7 @@ class Trainer:
         elif settings.buffer_size != self._buffer.capacity:
             self._buffer = self._buffer.resized(settings.buffer_size)
             self._drawn = 0
-        self._bfloat16 = uses_bfloat16(settings.precision, settings.network, self._device)
+        self._dtype = arithmetic(settings.precision, self._device)
         for group in self._optimizer.param_groups:
             group["lr"] = settings.learning_rate
 
@@ -262,10 +276,11 @@ class Trainer:
     def _start(self, network: UNet, scale: float | None) -> None:
         """Train this network from now on."""
         self._scale = scale
-        self._network = prepared(network, self._device)
-        self._average = copy.deepcopy(self._network).requires_grad_(False)
-        self._optimizer = torch.optim.Adam(self._network.parameters(), self._settings.learning_rate, fused=True)
-        self._bfloat16 = uses_bfloat16(self._settings.precision, self._settings.network, self._device)
+        self._layout = Layout(network.config)
+        self._average = self._layout.vector(network).to(self._device)
+        self._vector = self._average.clone().requires_grad_()
+        self._optimizer = torch.optim.Adam([self._vector], self._settings.learning_rate, fused=True)
+        self._dtype = arithmetic(self._settings.precision, self._device)
         self._since_start = 0
         self.steps = 0
         """Steps since the network was reset, loaded or rolled back."""
@@ -276,9 +291,18 @@ class Trainer:
         self._scored: deque[tuple[float, ...]] = deque(maxlen=SCORED_PAIRS)
         self._drawn = 0
 
+    def _follow_network(self, network: NetworkConfig) -> None:
+        """Train a network of another shape; pairs of as many images as it sees stay."""
+        kept = network.images == self._settings.network.images
+        self._settings = self._settings.edited(network=network)
+        if not kept:
+            self._buffer = self._empty_buffer()
+            self._forget_pairs()
+
     def _empty_buffer(self) -> PairBuffer:
-        size = self._settings.patch_size
-        return PairBuffer(self._settings.buffer_size, (size, size), self._device)
+        images, size = self._settings.network.images, self._settings.patch_size
+        shape = (size, size) if images == 1 else (images, size, size)
+        return PairBuffer(self._settings.buffer_size, shape, self._device)
 
     def _forget_pairs(self) -> None:
         self._buffer.clear()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from safetensors.torch import load
 from torch import Tensor
 
 from tango_jit.learn import Trainer, noise2inverse
-from tango_jit.learn.precision import predict
+from tango_jit.learn.inference import folded
 from tango_jit.recon.reconstructor import Reconstructor
 from tango_jit.recon.window import Window
 from tango_jit.services.trainer import TrainerService
@@ -40,7 +39,7 @@ class Rounds:
             return reconstruct(engine, window, poses, *rest)
 
         def spy_add(trainer: Trainer, pairs: Any, generation: int = 0, *, scored: bool = True) -> Any:
-            before = copy.deepcopy(trainer._average)
+            before = trainer.averaged()
             scores = add(trainer, pairs, generation, scored=scored)
             self.log.append("add")
             self.generations.append(generation)
@@ -66,9 +65,9 @@ def farthest(network: Any, trainer: Trainer, pairs: Tensor, scores: np.ndarray) 
     assert len(scores) == len(pairs)
     halo, scaled = trainer.settings.halo, pairs / trainer.scale
     with torch.inference_mode():
-        both = []
+        both, network = [], folded(network.config, network.state_dict(), trainer._dtype)
         for u, v in ((scaled[:, :1], scaled[:, 1:]), (scaled[:, 1:], scaled[:, :1])):
-            found = noise2inverse.errors(predict(network, u, trainer._bfloat16), u, v, halo)
+            found = noise2inverse.errors(network(u), u, v, halo)
             both.append(np.abs(found[:, 0] / found[:, 1] - scores))
     return float(np.minimum(*both).max())
 

@@ -1,0 +1,74 @@
+"""The folded network is the network: values and gradients, any stack, any form."""
+
+from itertools import product
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pixel_shuffle, pixel_unshuffle
+
+from tango_jit.learn.folded import Folded, in_blocks, in_pixels
+from tango_jit.learn.unet import FORMS, NetworkConfig, UNet, build
+
+STACKS = [{}, {"depth": 3}, {"depth": 5}, {"depth": 7}, {"frames": 3}, {"frames": 7}]
+CONFIGS = [NetworkConfig("CUSTOM", features=4, form=form, **seen) for form, seen in product(FORMS, STACKS)]
+
+
+def network_of(config: NetworkConfig) -> UNet:
+    """One whose levels all mix in some of their input."""
+    network = build(config, seed=3)
+    for name, parameter in network.named_parameters():
+        if name.endswith("alpha"):
+            nn.init.constant_(parameter, 0.2)
+    return network
+
+
+def images(config: NetworkConfig, rows: int = 30, cols: int = 26) -> Tensor:
+    return torch.rand(2, config.images, rows, cols, generator=torch.Generator().manual_seed(1))
+
+
+def far(a: Tensor, b: Tensor) -> float:
+    return float((a - b).norm() / b.norm())
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=str)
+def test_values_and_gradients_are_those_of_the_network(config):
+    network, x = network_of(config), images(config)
+    expected = network(x)
+    folded = Folded(config, dict(network.named_parameters()))(x)
+    assert far(folded.detach(), expected.detach()) < 1e-6
+    loss, expected_loss = (y.square().mean() for y in (folded, expected))
+    gradients = torch.autograd.grad(loss, list(network.parameters()))
+    for gradient, wanted in zip(gradients, torch.autograd.grad(expected_loss, list(network.parameters())), strict=True):
+        assert far(gradient, wanted) < 2e-3  # the scalars alpha are sums that nearly cancel
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (9, 14), (40, 31)])
+@pytest.mark.parametrize("config", CONFIGS, ids=str)
+def test_blocks_of_pixels_change_nothing(config, shape):
+    network, x = network_of(config), images(config, *shape)
+    with torch.no_grad():
+        assert far(Folded(config, network.state_dict(), blocks=True)(x), network(x)) < 1e-6
+
+
+def test_pixels_become_blocks_and_pixels_again():
+    for batch, maps, rows, cols in ((1, 1, 2, 2), (1, 1, 14, 8), (2, 3, 6, 10)):
+        for dtype in (torch.float32, torch.bfloat16):
+            x = torch.rand(batch, maps, rows, cols).to(dtype)
+            blocks = in_blocks(x)
+            assert torch.equal(blocks, pixel_unshuffle(x, 2))
+            assert blocks.is_contiguous(memory_format=torch.channels_last)
+            single = x[:, :1].contiguous()
+            assert torch.equal(in_pixels(in_blocks(single)), single)
+            assert torch.equal(in_pixels(blocks[:, :4]), pixel_shuffle(blocks[:, :4], 2))
+
+
+@pytest.mark.parametrize("config", CONFIGS[::6], ids=str)
+def test_bfloat16_brings_the_image_through_exactly(config):
+    """An image whose numbers need more than 8 bits comes out to float32 where the network changes nothing."""
+    network, x = build(config), images(config) + 10
+    tensors = {name: torch.zeros_like(tensor) for name, tensor in network.state_dict().items()}
+    for layer in ("first", "second", "third", "last"):  # the first map carries the image, the others nothing
+        tensors[f"top.{layer}.weight"][0, 0, 1, 1] = 0.0 if config.form == "residual" else 1.0
+    y = Folded(config, tensors, torch.bfloat16)(x)
+    assert far(y, x) < (1e-7 if config.form == "residual" else 3e-3)
