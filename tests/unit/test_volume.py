@@ -138,8 +138,9 @@ def test_parts_grow_to_a_whole_while_the_window_goes_on() -> None:
         assert (part.data is None) == (part.progress < 1)
         last = part.data
         if part.progress >= 0.25:
-            for frame in range(frame, frame + 20):
-                ring.add(frame, frame * step, np.full(views.shape[1:], 9, np.float32))
+            for k in range(frame, frame + 20):
+                ring.add(k, k * step, np.full(views.shape[1:], 9, np.float32))
+            frame += 20
     assert progress == sorted(progress)
     assert len(progress) > 12
     assert not np.isin(seen.serials, seen.occupants).all()
