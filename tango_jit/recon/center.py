@@ -9,7 +9,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from tango_jit.geometry import ScanGeometry, SliceGeometry
-from tango_jit.recon.backproject import get
+from tango_jit.recon.backproject import get, to_host
 from tango_jit.recon.reconstructor import fan_plane_z_mm
 from tango_jit.recon.window import Window
 
@@ -39,11 +39,8 @@ def sharpness(window: Window, scan: ScanGeometry, shift_px: float, backend: str 
     matrices = window.matrices.copy()
     matrices[:, 0] += shift_px * matrices[:, 2]
     weights = np.ascontiguousarray(window.weights[2:])
-    picture = np.asarray(
-        get(backend).backproject(window.projections, window.slots, matrices, weights, plane.pose[None], plane.shape)[
-            0, 0
-        ]
-    )
+    made = get(backend).backproject(window.projections, window.slots, matrices, weights, plane.pose[None], plane.shape)
+    picture = to_host(made)[0, 0]
     y, x = np.mgrid[:SIDE, :SIDE] - (SIDE - 1) / 2
     radius = np.hypot(x, y) / (SIDE / 2)
     # Towards the rim pixels count less and less: a sharp rim that happens to run along an edge of the object changes

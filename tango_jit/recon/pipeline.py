@@ -8,11 +8,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tango_jit.geometry import ScanGeometry, SliceGeometry
+from tango_jit.recon.backproject import device, to_host
 from tango_jit.recon.incremental import IncrementalSlices
 from tango_jit.recon.preprocess import Corrections, Preprocessor
 from tango_jit.recon.reconstructor import Reconstructor
@@ -55,6 +57,7 @@ class Pipeline:
             saturation_counts=options.saturation_counts,
             corrections=options.corrections,
             dtype=np.float16,
+            device=device(backend),
         )
         self._window = ProjectionWindow(self.geometry, 2 * math.pi if options.full_turn else None, backend=backend)
         self._engine = Reconstructor(self.geometry, backend)
@@ -76,11 +79,12 @@ class Pipeline:
         """Why the window may never be full; empty: there is no sign of it."""
         return self._window.obstacle
 
-    def filter(self, image: Image) -> NDArray[np.float16]:
-        """The filtered view (rows, cols) of one frame in mm^-1. Raises ValueError for one that says nothing."""
+    def filter(self, image: Image) -> Any:
+        """The filtered view (rows, cols) float16 of one frame in mm^-1, where the backend works: an array, or a tensor
+        on its device. Raises ValueError for one that says nothing."""
         return self._preprocess(image.data[None], [image.angle_rad])[0]
 
-    def add(self, image: Image, filtered: NDArray[np.float16]) -> Arrival:
+    def add(self, image: Image, filtered: Any) -> Arrival:
         """Take a filtered view into the window. Raises WindowOverflowError (the window is empty then)."""
         return self._window.add(image.frame, image.angle_rad, filtered, image.pose)
 
@@ -96,7 +100,7 @@ class Pipeline:
 
     def reconstruct(self, window: Window, geometry: SliceGeometry) -> NDArray[np.float32]:
         """A slice as planes (2 or 3, 1, rows, cols) in 1/mm. Raises ValueError for one that this scan cannot show."""
-        return self._slices.reconstruct(window, geometry)
+        return to_host(self._slices.reconstruct(window, geometry))
 
     def keep(self, geometries: Iterable[SliceGeometry]) -> None:
         """These slices are on display: the others need not be kept up to date."""

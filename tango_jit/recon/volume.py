@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
 from tango_jit.geometry import ScanGeometry, SliceGeometry, Vector
-from tango_jit.recon.backproject import get
+from tango_jit.recon.backproject import get, to_host
 from tango_jit.recon.reconstructor import Reconstructor, fan_plane_z_mm
 from tango_jit.recon.window import Window
 
@@ -141,7 +140,7 @@ def in_parts(
         poses = place.poses[first:last]
         poses[:, 0] += top * poses[:, 2]
         piece = engine.backproject(ring, slots, matrices, weights, poses, (bottom - top, place.first.cols))
-        data[first:last, top:bottom] = _host(piece)[:, 0]
+        data[first:last, top:bottom] = to_host(piece)[:, 0]
         yield Part(READING + (1 - READING) * n / len(pieces), data if n == len(pieces) else None)
 
 
@@ -200,7 +199,3 @@ def _pieces(shape: tuple[int, int, int], views: int) -> Iterator[tuple[int, int,
 def _refuse_overwritten(window: Window, chosen: slice) -> None:
     if not np.array_equal(window.occupants[window.slots[chosen]], window.serials[chosen]):
         raise StaleWindowError("volume: expected the views of the window to stay until they are read, some are gone")
-
-
-def _host(data: Any) -> Image:
-    return data if isinstance(data, np.ndarray) else data.cpu().numpy()

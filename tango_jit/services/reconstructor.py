@@ -15,6 +15,7 @@ import torch
 from tango_jit.cores import budget, usable_cores
 from tango_jit.geometry import SliceGeometry
 from tango_jit.recon import preprocess, volume
+from tango_jit.recon.backproject import to_host
 from tango_jit.recon.pipeline import Options, Pipeline, full_slice
 from tango_jit.recon.reconstructor import Reconstructor
 from tango_jit.recon.window import Window, WindowOverflowError
@@ -327,7 +328,7 @@ class ReconstructorService(Service):
             return
         try:
             filtered = self._pipeline.filter(image)
-            self._filtered.send(replace(image, series=self._filtered_series, data=filtered))
+            self._filtered.send(replace(image, series=self._filtered_series, data=to_host(filtered)))
             if self._pipeline.add(image, filtered) == "stale":
                 raise ValueError("older than the window, or out of place")
         except (WindowOverflowError, ValueError) as error:

@@ -143,3 +143,4 @@ class Device:
         """Be the device of this process until `patch` is undone."""
         for name in INTERFACE:
             patch.setattr(cuda_device, name, getattr(self, name))
+        patch.setattr(cuda_device, "DEVICE", "cpu")

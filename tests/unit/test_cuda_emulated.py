@@ -10,10 +10,12 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from tango_jit.geometry import ScanGeometry
+from tango_jit.geometry import ScanGeometry, default_slices
 from tango_jit.recon.backproject import cuda, cuda_device, cuda_half, memory, reference
 from tango_jit.recon.backproject.cuda_ring import CudaRing
+from tango_jit.recon.pipeline import Options, Pipeline
 from tango_jit.recon.window import ProjectionWindow, WindowOverflowError
+from tango_jit.streams import Header, Image
 from tests.backprojections import KINDS, on_the_edge, problem
 from tests.cuda_emulator import COMPILER, Device
 
@@ -198,6 +200,25 @@ def test_warm_up_tells_of_a_kernel_that_does_nothing(device: Device, monkeypatch
     monkeypatch.setattr(cuda_device, "kernel", kernel)
     with pytest.raises(RuntimeError, match="CUDA: expected 1 from a view of ones, got nan"):
         cuda.warm_up()
+
+
+@pytest.mark.parametrize(("backend", "tolerance"), [("cuda", 1e-5), ("cuda_half", 5e-3)])
+def test_a_pipeline_gives_the_slices_of_the_reference(device: Device, backend: str, tolerance: float) -> None:
+    """With growing rings, and slices that follow the window by differences; results come to the host."""
+    scan = ScanGeometry.cone(rows=12, cols=16, pixel_mm=5.0, source_axis_mm=100, source_detector_mm=150)
+    place = default_slices(scan, (16, 16))["xz"]
+    made = [
+        Pipeline(Header("noise", "raw", scan, True), None, None, Options(), name) for name in (backend, "reference")
+    ]
+    rng = np.random.default_rng(0)
+    for frame in range(80):
+        image = Image("noise", frame, frame * np.pi / 30, 0.0, rng.random((12, 16)).astype(np.float32), None)
+        for pipeline in made:
+            pipeline.add(image, pipeline.filter(image))
+        windows = [pipeline.window() for pipeline in made]
+        if frame in (62, 64, 79):
+            got, expected = (pipeline.reconstruct(w, place) for pipeline, w in zip(made, windows) if w)
+            np.testing.assert_allclose(got, expected, atol=tolerance * np.abs(expected).max())
 
 
 # ---- the ring

@@ -69,6 +69,17 @@ def get(name: str) -> Backend:
     return cast(Backend, import_module(f"{__name__}.{name}"))
 
 
+def device(name: str) -> str:
+    """Where a backend keeps its views and results, as torch names it: "cpu", "cuda". Raises ValueError."""
+    find = getattr(get(name), "device", None)
+    return find() if find is not None else "cpu"
+
+
+def to_host(result: Any) -> NDArray[Any]:
+    """What any backend made, an array or a tensor, as an array in the memory of this computer: itself, or a copy."""
+    return np.asarray(result.cpu() if hasattr(result, "cpu") else result)
+
+
 def obstacle(name: str) -> str:
     """Why this backend cannot run on this computer, in words; empty: it can. Raises ValueError for an unknown one."""
     if name not in BACKENDS:

@@ -30,6 +30,11 @@ RUN = np.dtype([("texture", "u8"), ("first", "i4"), ("end", "i4")])
 obstacle = cuda_device.obstacle
 
 
+def device() -> str:
+    """See `backproject.device`."""
+    return cuda_device.DEVICE
+
+
 def make_ring(capacity: int, rows: int, cols: int) -> CudaRing:
     """See `Backend`. Raises MemoryError."""
     return CudaRing.empty(capacity, rows, cols)

@@ -21,6 +21,7 @@ from torch import Tensor
 from tango_jit.recon.backproject.arguments import MIN_DEPTH
 from tango_jit.recon.backproject.memory import EXACT, megabytes
 
+DEVICE = "cuda"
 OLDEST = (7, 5)  # compute capability (Turing): the oldest that CUDA 13 compiles for
 LAYERED, OUT_OF_MEMORY = 1, 2  # cudaArrayLayered and cudaErrorMemoryAllocation: CuPy has no names for them
 
@@ -60,7 +61,7 @@ def obstacle() -> str:
 
 
 def empty(shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> Tensor:
-    return torch.empty(shape, dtype=dtype, device="cuda")
+    return torch.empty(shape, dtype=dtype, device=DEVICE)
 
 
 def is_here(tensor: Tensor) -> bool:
@@ -75,7 +76,7 @@ def upload(array: Any, dtype: torch.dtype = torch.float32) -> Tensor:
     """
     staged = torch.empty(tuple(array.shape), dtype=dtype, pin_memory=True)
     staged.numpy()[...] = array
-    return staged.to("cuda", non_blocking=True)
+    return staged.to(DEVICE, non_blocking=True)
 
 
 def free_bytes() -> int:

@@ -17,6 +17,11 @@ from tango_jit.recon.backproject.cuda_ring import CudaRing
 obstacle = cuda_device.obstacle
 
 
+def device() -> str:
+    """See `backproject.device`."""
+    return cuda_device.DEVICE
+
+
 def make_ring(capacity: int, rows: int, cols: int) -> CudaRing:
     """See `Backend`. Raises MemoryError."""
     return CudaRing.empty(capacity, rows, cols, memory.HALF)
