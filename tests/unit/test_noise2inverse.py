@@ -67,6 +67,20 @@ def test_both_directions_are_drawn_and_halves_never_mixed():
     assert 60 < u[:, 0, 0, 0].sum() < 140
 
 
+def test_of_stacks_the_middle_image_is_the_target():
+    pairs = torch.arange(2 * 2 * 3.0).view(2, 2, 3, 1, 1).expand(2, 2, 3, 8, 8)
+    u, v = noise2inverse.directed(pairs, torch.tensor([0, 1]))
+    assert u[:, :, 0, 0].tolist() == [[0, 1, 2], [9, 10, 11]]
+    assert v[:, :, 0, 0].tolist() == [[4], [7]]
+    flat, target = noise2inverse.directed(pairs[:, :, 1], torch.tensor([0, 1]))
+    assert torch.equal(flat, u[:, 1, None])
+    assert torch.equal(target, v)
+    assert noise2inverse.errors(v, u, v).tolist() == [[0, 9 * 64], [0, 9 * 64]]
+    same = pairs.clone()
+    same[0, 1, 1] = same[0, 0, 1]
+    assert noise2inverse.distinct(same).tolist() == [False, True]  # the others do not count
+
+
 def test_loss_sees_the_valid_region_only():
     target = torch.zeros(2, 1, 16, 16)
     denoised = torch.ones(2, 1, 16, 16, requires_grad=True)

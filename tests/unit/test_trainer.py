@@ -355,6 +355,40 @@ def test_wrong_pairs_are_refused():
     assert len(trainer.add(np.zeros((0, 2, SIZE, SIZE), np.float32))) == 0
 
 
+@pytest.mark.parametrize("seen", [{"depth": 3}, {"frames": 5}])
+def test_trains_on_stacks(seen):
+    settings = SMALL.edited(**seen)
+    count = settings.network.images
+    trainer = Trainer(settings, seed=5)
+
+    def stacked(n: int, seed: int) -> Tensor:
+        """Pairs of the same disc in all images, with noise of its own in each."""
+        noise = torch.randn(n, 2, count, SIZE, SIZE, generator=torch.Generator().manual_seed(seed))
+        return torch.from_numpy(pairs(n, seed=seed, noise=0.0))[:, :, None] + 0.3 * noise
+
+    for step in range(150):
+        if step % 4 == 0:
+            trainer.add(stacked(8, seed=step))
+        trainer.step()
+    assert trainer.add(stacked(32, seed=999)).mean() < 0.8
+    assert trainer.pairs == settings.buffer_size
+    network, scale, new = trainer.averaged(), trainer.scale, stacked(1, seed=1000)
+    assert scale is not None
+    with torch.no_grad():
+        expected = [
+            noise2inverse.errors(network(u / scale), u / scale, v[:, count // 2, None] / scale, halo=2)
+            for u, v in (new.unbind(1), new.unbind(1)[::-1])
+        ]
+    scores = trainer.add(new)
+    assert min(abs(scores[0] - e[0, 0] / e[0, 1]) for e in expected) < 1e-4
+    with pytest.raises(ValueError, match=rf"pairs: expected shape \(n, 2, {count}, 16, 16\), got \(8, 2, 16, 16\)"):
+        trainer.add(pairs(8))
+    trainer.reset_network(5, NetworkConfig("CUSTOM"))
+    assert trainer.pairs == 0
+    trainer.add(pairs(8))
+    assert math.isfinite(trainer.step())
+
+
 def test_presets_are_named_after_what_they_are():
     assert {name: settings.network.preset for name, settings in SETTINGS.items()} == {name: name for name in SETTINGS}
     custom = PRODUCT.edited(features=16)

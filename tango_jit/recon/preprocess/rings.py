@@ -1,13 +1,13 @@
 """Rings: what a pixel sees too much of in every view, learned from the stream and subtracted.
 
-The mean over a turn of a pixel's line integrals, less the median of it and its eight neighbours in the row, is its
+The mean over a turn of a pixel's line integrals, less the median of it and its neighbours in row and column, is its
 bias: an object leaves smooth means, a gain that has drifted since the flat leaves single pixels. Even and odd frames
 are kept apart. What their biases have in common is bias, the rest is noise, and the bias is shrunk by it: where
 there is nothing to correct hardly anything is subtracted.
 
-Walls that are concentric with the axis leave narrow means too, but in many rows alike. So what nine rows have in common
-is limited to what the other pixels make believable; a detector of one row has nothing else. (Rings lie in both
-halves of a slice, so Noise2Inverse keeps them.)
+Walls that are concentric with the axis, and thin layers across it, leave narrow means too, but in many rows or columns
+alike. So what nine in a line have in common is limited to what all the others make believable; in a detector of
+one row there is nothing else. (Rings lie in both halves of a slice, so Noise2Inverse keeps them.)
 """
 
 from __future__ import annotations
@@ -73,24 +73,32 @@ class Rings:
         share = max(1 / self._turns, self._fade)
         for mean, total, count in zip(self._means, self._sums, self._counts, strict=True):
             mean.lerp_(total / count, share)
-        isolated = _isolated(self._means, -1)
-        if isolated.shape[1] == 1:
-            self._bias = believable(isolated, LIMIT_ALIKE)
-        else:
-            single = _isolated(isolated, -2)
-            self._bias = believable(single, LIMIT) + believable(isolated - single, LIMIT_ALIKE)
+        self._bias = bias_of(self._means)
 
 
-def _isolated(means: torch.Tensor, axis: int) -> torch.Tensor:
-    """What single pixels have beyond the median of nine along an axis: (2, rows, cols)."""
+def bias_of(means: torch.Tensor) -> torch.Tensor:
+    """The bias (rows, cols) in two means over turns, of other frames each, (2, rows, cols)."""
+    alone = means - _median(_median(means, -1), -2)
+    if means.shape[1] == 1:
+        return believable(alone, LIMIT_ALIKE)
+    rows_alike = _median(alone, -2)
+    columns_alike = _median(alone - rows_alike, -1)
+    single = alone - rows_alike - columns_alike
+    return believable(single, LIMIT) + believable(rows_alike, LIMIT_ALIKE) + believable(columns_alike, LIMIT_ALIKE)
+
+
+def _median(means: torch.Tensor, axis: int) -> torch.Tensor:
+    """Of nine in a line; beyond the edge is the edge."""
     size = means.shape[axis]
+    if size == 1:
+        return means
     index = torch.arange(-_REACH, size + _REACH, device=means.device).clamp(0, size - 1)
     padded = means.index_select(axis, index)
-    return means - median_of_nine([padded.narrow(axis, k, size) for k in range(2 * _REACH + 1)])
+    return median_of_nine([padded.narrow(axis, k, size) for k in range(2 * _REACH + 1)])
 
 
 def believable(halves: torch.Tensor, limit: float) -> torch.Tensor:
-    """The bias (rows, cols) of two independent measurements of it (2, rows, cols): limited, and shrunk by the noise."""
+    """What two independent measurements (2, rows, cols) agree on, (rows, cols): limited, and shrunk by the noise."""
     most = limit * 1.4826 * halves.mean(0).abs().median()
     first, second = halves.clamp(-most, most)
     bias = 0.5 * (first + second)

@@ -41,7 +41,7 @@ class HostZingers:
             return counts
         dark, per_flat = self._dark, self._per_flat
         spreads = _spreads(counts.ravel(), before.ravel(), dark.ravel(), self._floor, self._step)
-        most = np.float32(SURE / (0.6745 * np.sqrt(2)) * np.nanmedian(spreads))
+        most = np.float32(SURE / (0.6745 * np.sqrt(2)) * _lower_median(spreads[~np.isnan(spreads)]))
         found = np.empty(len(counts), np.float32)
         _suspects(counts, before, dark, self._excess, most, self._floor, found)
         if not found.any():
@@ -83,6 +83,12 @@ class TensorZingers:
 
 def _floor(per_flat: NDArray[np.float32]) -> float:
     return _FLOOR * float(np.nanmean(1 / per_flat))
+
+
+def _lower_median(values: NDArray[np.float32]) -> float:
+    """As that of torch."""
+    middle = (values.size - 1) // 2
+    return float(np.partition(values, middle)[middle])
 
 
 def _neighbours(frames: torch.Tensor) -> list[torch.Tensor]:

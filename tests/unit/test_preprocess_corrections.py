@@ -1,0 +1,199 @@
+"""Corrections that remember: zingers on a measured scan, rings on a simulated one, flicker of the beam."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from numpy.typing import NDArray
+
+from tango_jit.geometry import ScanGeometry
+from tango_jit.recon.preprocess import Corrections, Preprocessor
+from tango_jit.recon.preprocess.lines import Field
+from tango_jit.recon.preprocess.median import median_of_nine
+from tango_jit.recon.preprocess.rings import Rings, believable
+from tango_jit.recon.preprocess.zingers import HostZingers
+
+Counts = NDArray[np.uint16]
+COLS, INSIDE = 192, slice(32, 160)
+
+
+# --- zingers
+
+
+@pytest.fixture(scope="module")
+def cylinder(shared_data) -> tuple[Counts, Field]:
+    """91 raw frames of 135 x 160, every 2 degrees, and their field."""
+    folder = shared_data / "savu_24737_tiff"
+    raw = np.stack([tifffile.imread(folder / f"raw_{view:05d}.tiff") for view in range(91)])
+    dark, flat = (tifffile.imread(folder / f"{kind}_00001.tiff").astype(np.float32) for kind in ("dark", "flat"))
+    light = np.where(flat - dark > 0.01 * np.percentile(flat - dark, 90), flat - dark, np.nan)
+    return raw, Field(dark, (1 / light).astype(np.float32), None, 1e-4, np.inf)
+
+
+def cleaned(frames: Counts, field: Field, excess: float) -> Counts:
+    clean = HostZingers(field, excess)
+    return np.stack([clean(frame) for frame in frames])
+
+
+@pytest.mark.parametrize(("excess", "rate"), [(0.1, 1e-4), (0.2, 5e-5), (0.5, 1e-5)])
+def test_a_scan_without_zingers_is_left_alone(cylinder, excess: float, rate: float) -> None:
+    """Of all pixels at most this part is changed, although edges move by pixels from frame to frame."""
+    raw, field = cylinder
+    assert (cleaned(raw, field, excess) != raw).mean() < rate
+
+
+def test_injected_zingers_are_found_and_replaced(cylinder) -> None:
+    raw, field = cylinder
+    rng = np.random.default_rng(0)
+    hit = rng.random(raw.shape) < 1e-3
+    hit[0] = False  # there is no frame before the first one
+    struck = raw.copy()
+    struck[hit] = np.clip(raw[hit] + 20_000 * (1 + rng.random(hit.sum())), 0, 65534)
+    clean = cleaned(struck, field, 0.2)
+    found = clean != struck
+    assert found[hit].mean() > 0.99
+    assert found[~hit].mean() < 5e-5
+    error = np.abs(clean[hit & found].astype(float) / raw[hit & found] - 1)
+    assert np.median(error) < 0.02
+
+
+def test_pure_noise_is_no_zinger() -> None:
+    """Neither strong nor weak light: 8 standard deviations, 6 million pixels."""
+    rng = np.random.default_rng(1)
+    for light in (4.0, 100.0, 10_000.0):
+        frames = rng.poisson(light, (8, 500, 500)).astype(np.uint16)
+        field = Field(np.zeros((500, 500), np.float32), np.full((500, 500), 1 / light, np.float32), None, 1e-4, np.inf)
+        assert (cleaned(frames, field, 0.05) != frames).sum() <= 1
+
+
+def test_what_stays_bright_is_no_zinger() -> None:
+    frames = np.full((3, 20, 20), 1000, np.uint16)
+    frames += np.random.default_rng(0).poisson(10, frames.shape).astype(np.uint16)
+    frames[1:, 7, 9] = 5000
+    field = Field(np.zeros((20, 20), np.float32), np.full((20, 20), 1e-3, np.float32), None, 1e-4, np.inf)
+    clean = cleaned(frames, field, 0.2)
+    assert clean[1, 7, 9] < 1100
+    assert clean[2, 7, 9] == 5000
+
+
+def test_the_median_of_nine() -> None:
+    values = torch.rand(9, 1000)
+    torch.testing.assert_close(median_of_nine(list(values)), values.median(0).values)
+
+
+# --- rings
+
+
+def turned(rings: Rings, frames: torch.Tensor, turn: int) -> torch.Tensor:
+    """The frames (n, rows, cols) of a turn, corrected."""
+    frames = frames.clone()
+    for k, frame in enumerate(frames):
+        rings(frame, 2 * math.pi * (turn + k / len(frames)))
+    return frames
+
+
+def ringed(seed: int, *, rings: float, noise: float, rows: int = 48) -> tuple[torch.Tensor, torch.Tensor]:
+    """A turn of 60 views of a moving blob in a centred thin wall, and the bias of the pixels that is in them."""
+    random = torch.Generator().manual_seed(seed)
+    column = torch.arange(COLS)
+    wall = 0.5 * ((column - 25).abs() < 1.5) + 0.5 * ((column - 166).abs() < 1.5)
+    angle = torch.arange(60) * (2 * math.pi / 60)
+    blob = torch.exp(-((column - 95.5 - 30 * angle.sin()[:, None]) ** 2) / 500)
+    bias = rings * torch.randn(rows, COLS, generator=torch.Generator().manual_seed(9))
+    views = (wall + blob)[:, None, :] + bias + noise * torch.randn(60, rows, COLS, generator=random)
+    return views, bias
+
+
+def test_the_bias_of_pixels_is_learned_in_a_turn() -> None:
+    rings = Rings((48, COLS), 4.0)
+    views, bias = ringed(0, rings=0.02, noise=0.02)
+    assert torch.equal(turned(rings, views, 0), views)  # nothing is known before
+    after = turned(rings, views, 1) - (views - bias)
+    assert after[:, 6:-6, INSIDE].std() < 0.45 * bias.std()
+    for turn in range(2, 6):
+        turned(rings, ringed(turn, rings=0.02, noise=0.02)[0], turn)
+    assert float((rings.bias - bias)[6:-6, INSIDE].std()) < 0.42 * float(bias.std())
+
+
+@pytest.mark.parametrize("rows", [48, 1])
+def test_a_wall_round_the_axis_is_kept(rows: int) -> None:
+    """Its projection stands still, as a ring does: what is taken of it is no more than the noise makes believable."""
+    rings = Rings((rows, COLS), 4.0)
+    for turn in range(3):
+        turned(rings, ringed(turn, rings=0.0, noise=0.02, rows=rows)[0], turn)
+    assert rings.bias.abs().max() < 0.03  # of 0.5
+
+
+def test_where_there_are_no_rings_hardly_anything_is_subtracted() -> None:
+    rings = Rings((48, COLS), 10.0)
+    for turn in range(5):
+        turned(rings, ringed(turn, rings=0.0, noise=0.1)[0], turn)
+    assert rings.bias[:, INSIDE].std() < 0.25 * 0.1 / math.sqrt(5 * 60)
+
+
+def test_old_turns_fade() -> None:
+    rings = Rings((48, COLS), 1.0)
+    turned(rings, ringed(0, rings=0.05, noise=0.001)[0], 0)
+    learned = rings.bias.std()
+    for turn in range(1, 7):
+        turned(rings, ringed(turn, rings=0.0, noise=0.001)[0], turn)
+    assert rings.bias.std() < 0.02 * learned
+
+
+def test_what_the_halves_do_not_share_is_not_believed() -> None:
+    halves = torch.randn(2, 50, 50, generator=torch.Generator().manual_seed(0))
+    assert believable(halves, 50.0).std() < 0.2
+    same = halves[:1].expand(2, 50, 50)
+    torch.testing.assert_close(believable(same, 50.0), same[0])
+
+
+def test_rings_of_a_drifting_gain_fade_in_filtered_views() -> None:
+    """Raw counts through the whole chain: against the same views of a detector that has not drifted."""
+    scan = ScanGeometry.parallel(rows=24, cols=64, pixel_mm=1.0)
+    rng = np.random.default_rng(4)
+    gain = 1 + 0.03 * rng.standard_normal((24, 64))
+    angles = 2 * math.pi * np.arange(4 * 60) / 60
+    column = np.arange(64)
+    lines = np.exp(-((column - 31.5 - 15 * np.sin(angles)[:, None]) ** 2) / 80)[:, None, :]
+    light = 50_000 * np.exp(-lines) * np.ones((24, 1))
+    flat = np.full((24, 64), 50_000.0)
+    still, drifted = rng.poisson(light), rng.poisson(light * gain)
+    options: dict[str, Any] = dict(flat=flat)
+    ideal = Preprocessor(scan, **options)(still[-60:])
+    plain = Preprocessor(scan, **options)(drifted)[-60:]
+    learned = Preprocessor(scan, **options, corrections=Corrections(ring_turns=4.0))(drifted, angles)[-60:]
+    before, after = ((views - ideal).mean(0)[:, 4:-4].std() for views in (plain, learned))
+    assert after < 0.35 * before
+
+
+# --- the beam
+
+
+def test_flicker_goes_with_the_air() -> None:
+    scan = ScanGeometry.cone(rows=8, cols=40, pixel_mm=0.5, source_axis_mm=60, source_detector_mm=90)
+    rng = np.random.default_rng(0)
+    lines = np.zeros((12, 8, 40))
+    lines[:, :, 8:34] = rng.uniform(0, 2, (12, 8, 26))
+    flicker = 1 + 0.1 * rng.standard_normal((12, 1, 1))
+    dark, flat = np.full((8, 40), 100.0), np.full((8, 40), 40_100.0)
+    counts = dark + (flat - dark) * flicker * np.exp(-lines)
+    steady = Preprocessor(scan, linear=True)(lines)
+    options: dict[str, Any] = dict(dark=dark, flat=flat, corrections=Corrections(air_region=(0, 5, 1, 6)))
+    np.testing.assert_allclose(Preprocessor(scan, **options)(counts), steady, atol=2e-4)
+    off = Preprocessor(scan, dark=dark, flat=flat)(counts)
+    assert np.abs(off - steady).max() > 0.05
+
+
+def test_bad_pixels_in_the_air_do_not_count() -> None:
+    scan = ScanGeometry.parallel(rows=4, cols=30, pixel_mm=1.0)
+    flat = np.full((4, 30), 1000.0)
+    flat[1, 2] = 0
+    counts = np.full((1, 4, 30), 500, np.uint16)
+    counts[0, 2, 3] = 65535
+    got = Preprocessor(scan, flat=flat, corrections=Corrections(air_region=(0, 4, 0, 3)))(counts)
+    np.testing.assert_allclose(got, 0, atol=1e-6)
