@@ -50,10 +50,9 @@ def test_progress_grows_and_the_window_may_go_on(shared_data, tmp_path):
     window, geometry = window_of(walnut(tmp_path), 1.0)
     search = find_center(window, geometry, reach_px=4)
     first = next(search)
+    newer = np.full(window.projections.shape[1:], 1e3, np.float32)
     for slot in window.slots:
-        window.projections.put(
-            slot, np.full(window.projections.shape[1:], np.nan, np.float32)
-        )  # the ring is used for newer frames meanwhile
+        window.projections.put(slot, newer)  # the ring is used for newer frames meanwhile
     rest = list(search)
     progress = [first.progress, *(s.progress for s in rest)]
     assert progress == sorted(progress)
