@@ -231,6 +231,7 @@ def _stacked(weight: Tensor, outs: range, ins: range, step: int = 1, transposed:
 
 
 @cache
+@torch.inference_mode(False)  # kept for steps that need gradients, too
 def _images(outs: range, ins: range, step: int, transposed: bool, device: torch.device) -> Tensor:
     """(3, outs, ins): 1 where tap k takes image e of the input to image d of the output."""
     out, taken, tap = torch.tensor(outs)[:, None], torch.tensor(ins), torch.arange(3)[:, None, None]
@@ -248,6 +249,7 @@ def _blocks(weight: Tensor, kind: str) -> Tensor:
 
 
 @cache
+@torch.inference_mode(False)
 def _pixels(kind: str, device: torch.device) -> Tensor:
     """(3, q, p, 3): 1 where tap k takes pixel p of the block a - 1 places on to pixel q of this block; one axis."""
     inside, one = torch.arange(2), torch.zeros(1, dtype=torch.int64)
