@@ -39,6 +39,7 @@ MISFITS = 8
 LOST = 2.1
 # The ring in windows: what has left stays for a while, so that a slice can be updated by the difference.
 SPARE = 4 / 3
+TIGHT = 1.05  # and where memory is short
 # So many frames before the rotation begins are no longer usual.
 STANDING = 1000
 
@@ -346,21 +347,28 @@ class ProjectionWindow:
         held = self._ring.shape[0]
         if held >= self.max_views:
             self._refuse(f"max_views, max_bytes: expected no more than {self.max_views} views")
-        needed = int(SPARE * self.span_rad / self._step_rad) + 8
+        needed, least = (int(part * self.span_rad / self._step_rad) + 8 for part in (SPARE, TIGHT))
         size = min(max(2 * held, min(needed, 16 * held)), self.max_views)
         try:
             self._ring = self._ring.grown(size)
-        except MemoryError:
-            self._refuse(f"memory: expected {size} views of {self._ring.nbytes // held} bytes to fit")
+        except MemoryError as error:
+            if not held < least < size:
+                self._refuse(f"memory: expected room for {size} views", error)
+            size = least  # none to spare: slices are then made anew more often
+            try:
+                self._ring = self._ring.grown(size)
+            except MemoryError as error:
+                self._refuse(f"memory: expected room for {size} views", error)
         self._occupants = np.concatenate([self._occupants, np.full(size - held, -1)])
         self._free = deque(range(held, size))
 
-    def _refuse(self, expected: str) -> NoReturn:
+    def _refuse(self, expected: str, error: MemoryError | None = None) -> NoReturn:
         needed = math.degrees(self.span_rad), int(self.span_rad / self._step_rad)
         self.clear()
         raise WindowOverflowError(
             f"{expected} in {needed[0]:.0f} degrees, got a scan with about {needed[1]}: bin the frames or allow more"
-        )
+            + (f" ({error})" if error else "")
+        ) from error
 
 
 def _matrices(geometry: ScanGeometry, vectors: Array) -> Array:

@@ -305,10 +305,26 @@ def test_a_ring_that_does_not_fit_is_refused_before_anything_is_taken(device: De
 
 
 def test_a_window_that_does_not_fit_says_so(device: Device) -> None:
+    """1000 views in half a turn where 100 have room, after the 16 that it begins with."""
     scan = ScanGeometry.parallel(rows=50, cols=70, pixel_mm=1.0)
     window = ProjectionWindow(scan, backend="cuda")
     device.free = memory.ring_bytes(100, 50, 70) + memory.beside_bytes(50, 70)
     view = np.zeros((50, 70), np.float32)
-    with pytest.raises(WindowOverflowError, match=r"memory: expected .* views"):
+    words = (
+        r"memory: expected room for 256 views in 180 degrees, got a scan with about 999: .*240 views of 50 x 70 .*free"
+    )
+    with pytest.raises(WindowOverflowError, match=words):
         any(window.add(frame, frame * np.pi / 1000, view) == "stale" for frame in range(1000))
     assert len(window) == 0
+
+
+def test_a_window_for_which_memory_is_short_keeps_no_spare_views(device: Device) -> None:
+    scan = ScanGeometry.parallel(rows=50, cols=70, pixel_mm=1.0)
+    window = ProjectionWindow(scan, backend="cuda")
+    device.free = memory.ring_bytes(100, 50, 70) + memory.beside_bytes(50, 70)
+    for frame in range(130):
+        window.add(frame, frame * np.pi / 100, np.full((50, 70), frame, np.float32))
+    made = window.window()
+    assert made is not None
+    assert made.projections.shape[0] == 113
+    assert [made.projections.read(slot)[0, 0] for slot in made.slots] == list(range(30, 130))
