@@ -8,7 +8,7 @@ next view. Where the tile falls in each view is computed for all views at once, 
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, prange
+from numba import get_num_threads, njit, prange
 from numpy.typing import NDArray
 
 from tango_jit.recon.backproject.arguments import MIN_DEPTH, check
@@ -19,6 +19,7 @@ from tango_jit.recon.backproject.ring import Ring, host_array
 from tango_jit.recon.backproject.samples import LARGEST, add_samples_anywhere, add_samples_inside
 
 TILE = 64  # pixels; at most, along both sides
+TILES_A_THREAD = 4  # at least, so that none waits long for the others
 BAND = 16  # rows of a tile, whose pixels are tabled: in any width they fill all lanes
 
 _OUTSIDE, _EDGE, _INSIDE = 0, 1, 2
@@ -174,9 +175,13 @@ def _backproject(views, scales, slots, matrices, weights, poses, tall, wide, out
         _tile(views, scales, slots, matrices, weights, poses[patch], i, i1, j, j1, out[patch])
 
 
-def _even(size: int) -> int:
-    """Side of the tiles that cut `size` pixels into pieces of nearly the same size, `TILE` at most."""
-    return -(-size // -(-size // TILE))
+def _sides(patches: int, shape: tuple[int, int]) -> list[int]:
+    """Rows and columns of the tiles: nearly equal pieces of `TILE` at most, or of half where there are few of them."""
+    for tile in (TILE, TILE // 2):
+        pieces = [-(-size // tile) for size in shape]
+        if patches * pieces[0] * pieces[1] >= TILES_A_THREAD * get_num_threads():
+            break
+    return [-(-size // count) for size, count in zip(shape, pieces, strict=True)]
 
 
 def make_ring(capacity: int, rows: int, cols: int) -> FixedRing:
@@ -215,8 +220,7 @@ def backproject(
         flat,
         np.ascontiguousarray(weights[:, used]),
         poses.copy(),  # a read-only array would be another type, and compile everything again
-        _even(shape[0]),
-        _even(shape[1]),
+        *_sides(len(poses), shape),
         out,
     )
     return out

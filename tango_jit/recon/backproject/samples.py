@@ -38,17 +38,19 @@ def _split_fixed(place: Lanes, end: Lanes | None) -> tuple[Lanes, Lanes]:
     return fixed >> BITS, fixed & LARGEST
 
 
-def _blend_real(data: Any, index: Lanes, above: Lanes, a: Lanes, b: Lanes) -> Lanes:
-    """Bilinear samples, from the lower left pixels at `index` and the ones `above`."""
-    corners = ((at.gather(data, FLOAT, FLOAT), (at + 1).gather(data, FLOAT, FLOAT)) for at in (index, above))
-    lower, upper = (left + a * (right - left) for left, right in corners)
+def _blend_real(rows: list[Any], index: Lanes, a: Lanes, b: Lanes) -> Lanes:
+    """Bilinear samples, from the lower left pixels at `index` in the view and in the `rows` above, two pointers."""
+    lower, upper = (
+        left + a * (right - left)
+        for left, right in ((index.gather(row, FLOAT, FLOAT), (index + 1).gather(row, FLOAT, FLOAT)) for row in rows)
+    )
     return lower + b * (upper - lower)
 
 
-def _blend_fixed(data: Any, index: Lanes, above: Lanes, a: Lanes, b: Lanes) -> Lanes:
+def _blend_fixed(rows: list[Any], index: Lanes, a: Lanes, b: Lanes) -> Lanes:
     """LARGEST times the bilinear samples."""
     shares = (a << 16) - a + LARGEST  # two int16: of the left LARGEST - a, of the right a
-    lower, upper = (at.gather(data, SHORT, INT).dot(shares) for at in (index, above))
+    lower, upper = (index.gather(row, SHORT, INT).dot(shares) for row in rows)
     return lower.real() + b.real() * (1 / LARGEST) * (upper - lower).real()
 
 
@@ -87,9 +89,8 @@ def _add_samples(anywhere: bool) -> Any:
             (column, a), (row, b) = (
                 split(place, end if anywhere else None) for place, end in zip(places, limits, strict=True)
             )
-            step = Lanes.of(builder, arguments[1])
-            index = column + row * step
-            sample = blend(data(0), index, index + step, a, b)
+            pointers = [data(0), builder.gep(data(0), [arguments[1]])]
+            sample = blend(pointers, column + row * Lanes.of(builder, arguments[1]), a, b)
             sums = Lanes.load(builder, data(8), arguments[9]) + depth * Lanes.of(builder, arguments[7]) * sample
             sums.store(data(8), arguments[9])
             return context.get_dummy_value()
