@@ -24,6 +24,7 @@ class Denoiser(Door):
     ReconstructorDevice = text_property("The device that publishes slices.")
     TrainerDevice = text_property("The device that publishes weights.")
     DenoisedEndpoint = text_property("Where to publish denoised slices.", "tcp://127.0.0.1:*")
+    Backend = text_property("Where the network runs: cpu or cuda. Where that cannot run: cpu, and ALARM.", "cpu")
     BudgetMb = number_property("Largest backlog of slices, in MB.", 256)
     Threads = number_property("Processor threads; 0: a share of the cores, as all servers on one computer need it.", 0)
 
@@ -33,6 +34,7 @@ class Denoiser(Door):
             upstream_endpoint(self.TrainerDevice, "weights_endpoint"),
             denoised_endpoint=self.DenoisedEndpoint,
             budget_bytes=self.BudgetMb << 20,
+            backend=self.Backend,
             threads=self.Threads,
         )
 

@@ -27,6 +27,9 @@ class JitTrainer(Door):
 
     ReconstructorDevice = text_property("The device that publishes filtered projections.")
     WeightsEndpoint = text_property("Where to publish weights.", "tcp://127.0.0.1:*")
+    Backend = text_property(
+        "Where patches are made and trained on: cpu or cuda. Where that cannot run: cpu, and ALARM.", "cpu"
+    )
     BudgetMb = number_property("Largest backlog of frames, in MB.", 256)
     Seed = number_property("Seed of network and sampling: the same frames in the same order give the same weights.", 0)
     Nice = number_property("Niceness of the training threads: the live path goes first.", 10)
@@ -39,6 +42,7 @@ class JitTrainer(Door):
             upstream_endpoint(self.ReconstructorDevice, "filtered_endpoint"),
             weights_endpoint=self.WeightsEndpoint,
             budget_bytes=self.BudgetMb << 20,
+            backend=self.Backend,
             settings=self.Settings,
             seed=self.Seed,
             threads=self.Threads,

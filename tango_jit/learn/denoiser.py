@@ -93,7 +93,7 @@ class Denoiser:
         current = self._active
         if current is not None and current.weights == weights:
             return False
-        active = _Active(weights, Predictor(unpack(weights), self._precision, self._device))
+        active = _Active(weights, self._predictor(weights))
         with self._lock:
             if self._frozen and self._active is not None:
                 self._waiting = active
@@ -125,6 +125,21 @@ class Denoiser:
         if self._active is not None:
             self._earlier.append(self._active)
         self._active = active
+
+    def move(self, device: str) -> None:
+        """Go on, on another device ("cpu", "cuda"), with all weights that are remembered."""
+        with self._lock:
+            self._device = torch.device(device)
+
+            def moved(active: _Active) -> _Active:
+                return _Active(active.weights, self._predictor(active.weights))
+
+            self._active = None if self._active is None else moved(self._active)
+            self._waiting = None if self._waiting is None else moved(self._waiting)
+            self._earlier = deque(map(moved, self._earlier), self._earlier.maxlen)
+
+    def _predictor(self, weights: Weights) -> Predictor:
+        return Predictor(unpack(weights), self._precision, self._device)
 
     # ---- slices
 

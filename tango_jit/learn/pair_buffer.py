@@ -69,3 +69,10 @@ class PairBuffer:
         other = PairBuffer(capacity, self.shape, self._ring.device)
         other.add(self.newest_last())
         return other
+
+    def moved(self, device: torch.device) -> PairBuffer:
+        """A copy on another device."""
+        other = PairBuffer(self.capacity, self.shape, device)
+        other._ring.copy_(self._ring)
+        other.seen = self.seen
+        return other

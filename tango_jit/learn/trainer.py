@@ -271,6 +271,16 @@ class Trainer:
         for group in self._optimizer.param_groups:
             group["lr"] = settings.learning_rate
 
+    def move(self, device: str) -> None:
+        """Go on, on another device ("cpu", "cuda"), from the averaged weights with fresh moments; pairs come along."""
+        if torch.device(device) == self._device:
+            return
+        self._device = torch.device(device)
+        self._buffer = self._buffer.moved(self._device)
+        taken = self.steps, self.steps_rejected, self.loss, self._scored, self._drawn
+        self._start(self.averaged(), self._scale)
+        self.steps, self.steps_rejected, self.loss, self._scored, self._drawn = taken
+
     # ---- parts
 
     def _start(self, network: UNet, scale: float | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tango_jit.recon import backproject
+from tango_jit.services.service import State
 
 FALLBACK = "cpu"
 FAILURES = (MemoryError, RuntimeError)
@@ -21,13 +22,13 @@ def usable(asked: str) -> tuple[str, str]:
 class BackendChoice:
     """The backend that was asked for as long as it works, and `cpu` from then on until `choose`.
 
-    Raises ValueError for an unknown backend.
+    `backprojects` False: only its device is used, so nothing is compiled. Raises ValueError for an unknown backend.
     """
 
-    def __init__(self, asked: str) -> None:
+    def __init__(self, asked: str, *, backprojects: bool = True) -> None:
         if asked not in backproject.BACKENDS:
             raise ValueError(f"backend: expected one of {', '.join(backproject.BACKENDS)}, got {asked!r}")
-        self.asked = asked
+        self.asked, self._backprojects = asked, backprojects
         self.name = asked
         """The one in use."""
         self.why = ""
@@ -37,7 +38,7 @@ class BackendChoice:
         """Make the backend that was asked for ready, or else the other one. Takes some seconds."""
         self.name, self.why = usable(self.asked)
         try:
-            backproject.get(self.name).warm_up()
+            self._warm_up()
         except FAILURES as error:
             self.fall_back(error)
 
@@ -47,4 +48,19 @@ class BackendChoice:
             raise error
         self.why = f"backend {self.name} failed: {type(error).__name__}: {error}; {FALLBACK} is used instead"
         self.name = FALLBACK
-        backproject.get(FALLBACK).warm_up()
+        self._warm_up()
+
+    @property
+    def device(self) -> str:
+        """Where the one in use computes, as torch names it: "cpu", "cuda"."""
+        return backproject.device(self.name)
+
+    def told(self, state: State, text: str) -> tuple[State, str]:
+        """State and status of a service, with the reason where the backend is not the one that was asked for."""
+        if not self.why:
+            return state, text
+        return State.ALARM if state is State.RUNNING else state, f"{text}; {self.why}"
+
+    def _warm_up(self) -> None:
+        if self._backprojects:
+            backproject.get(self.name).warm_up()

@@ -17,6 +17,7 @@ from tango_jit.learn import noise2inverse
 from tango_jit.learn.denoiser import Denoiser, Result
 from tango_jit.learn.unet import NetworkConfig
 from tango_jit.services.arrivals import Pace
+from tango_jit.services.backends import FAILURES, BackendChoice
 from tango_jit.services.denoiser_signals import BEST_ACCURACY, SIGNALS
 from tango_jit.services.rates import Curve, Rate
 from tango_jit.services.service import Clock, Service, State
@@ -41,11 +42,14 @@ class DenoiserService(Service):
         weights: Callable[[], str | None],
         *,
         denoised_endpoint: str = "tcp://127.0.0.1:*",
+        backend: str = "cpu",
         budget_bytes: int = 256 << 20,
         threads: int = 0,
         clock: Clock = time.time,
     ) -> None:
         """`slices` and `weights` give the endpoints of the reconstructor's and the trainer's streams.
+
+        Raises ValueError for an unknown backend.
 
         `threads` 0: see `cores.budget`.
         """
@@ -54,6 +58,7 @@ class DenoiserService(Service):
         self._threads = threads or budget(usable_cores()).denoising
         self._denoised_out = Publisher(denoised_endpoint, budget_bytes=budget_bytes)
         self._budget_bytes = budget_bytes
+        self._backend = BackendChoice(backend, backprojects=False)
         self._inbox = Mailbox(budget_bytes, "newest")
         self._subscribers: tuple[Subscriber, ...] = ()
         self._engine = Denoiser()
@@ -95,8 +100,16 @@ class DenoiserService(Service):
 
     def open(self) -> None:
         torch.set_num_threads(self._threads)
+        self._backend.choose()
+        self._use_backend()
         self._inbox = Mailbox(self._budget_bytes, "newest")
         self._subscribers = tuple(Subscriber(up, self._inbox, clock=self.clock) for up in self._upstreams)
+
+    def _use_backend(self) -> None:
+        self._engine.move(self._backend.device)
+        self.publish(backend=self._backend.name)
+        if self._backend.why:
+            self.trouble(self._backend.why)
 
     def wake(self) -> None:
         self._inbox.wake()
@@ -113,8 +126,13 @@ class DenoiserService(Service):
 
     def turn(self) -> None:
         message = self._inbox.get(timeout=0.1)
-        if message is not None:
+        if message is None:
+            return
+        try:
             self._take(message)
+        except FAILURES as error:
+            self._backend.fall_back(error)
+            self._use_backend()
 
     def _take(self, message: Message) -> None:
         match message:
@@ -173,8 +191,8 @@ class DenoiserService(Service):
             accuracy=result.accuracy,
             data=np.stack([picture, result.raw])[:, None],
         )
-        self._denoised_out.send(denoised)
         self._latest[message.slice] = denoised
+        self._denoised_out.send(denoised)
         self._show(message, picture, result, inference_ms)
 
     def _show(self, message: Slice, picture: np.ndarray, result: Result, inference_ms: float) -> None:
@@ -238,6 +256,9 @@ class DenoiserService(Service):
         }
 
     def health(self) -> tuple[State, str]:
+        return self._backend.told(*self._condition())
+
+    def _condition(self) -> tuple[State, str]:
         now, values = self.clock(), self.values
         trouble = next((s.trouble for s in self._subscribers if s.trouble), "")
         if self._pace.silent(now):

@@ -55,6 +55,7 @@ READINGS = (
     Signal("slices_dropped", "int", "Slices that were passed over because newer ones had come.", level="expert"),
     Signal("guard_active", "bool", "The guard shows the reconstruction instead of the denoised slice.", default=False),
     Signal("generation", "int", "Generation of the last slice.", level="expert"),
+    Signal("backend", "str", "Where the network runs; where that is not as asked for, the status says why."),
     Signal("memory_mb", "float", "Resident memory of this server.", unit="MB", format="%7.0f", level="expert"),
     Signal("denoised_endpoint", "str", "Where the denoised slices are published.", level="expert"),
 )

@@ -22,10 +22,10 @@ from tango_jit.learn.settings import SETTINGS
 from tango_jit.learn.trainer import Trainer
 from tango_jit.learn.unet import NetworkConfig
 from tango_jit.learn.weights import from_checkpoint
-from tango_jit.recon import backproject
 from tango_jit.recon.reconstructor import Reconstructor
 from tango_jit.recon.window import ProjectionWindow, Window, WindowOverflowError
 from tango_jit.services.arrivals import Arrivals
+from tango_jit.services.backends import FAILURES, BackendChoice
 from tango_jit.services.files import new_file
 from tango_jit.services.rates import Curve, Rate
 from tango_jit.services.service import Clock, Service, State
@@ -61,12 +61,12 @@ class TrainerService(Service):
         """`filtered` gives the endpoint of the reconstructor's filtered projections (see `Subscriber`).
 
         `settings` is what the signal of that name showed before a restart; empty: the preset PRODUCT. `threads` 0: see
-        `cores.budget`.
+        `cores.budget`. Raises ValueError for an unknown backend.
         """
         super().__init__(clock)
         self._settings, region = remembered(settings)
         self._filtered = filtered
-        self._backend, self._seed, self._nice = backend, seed, nice
+        self._backend, self._seed, self._nice = BackendChoice(backend), seed, nice
         self._threads = threads or budget(usable_cores()).training
         self._budget_bytes = budget_bytes
         self._weights_out = Publisher(weights_endpoint, budget_bytes=budget_bytes)
@@ -177,10 +177,17 @@ class TrainerService(Service):
         if self._nice and (refused := step_aside(self._nice)):
             self.trouble(f"{refused}: training may take time from the live path")
         self.set_state(State.INIT, "compiling the backprojector: the first start takes a while")
-        backproject.get(self._backend).warm_up()
+        self._backend.choose()
+        self._use_backend()
         self._forget_scan()
         self._inbox = Mailbox(self._budget_bytes, "drop_oldest")
         self._subscriber = Subscriber(self._filtered, self._inbox, clock=self.clock)
+
+    def _use_backend(self) -> None:
+        self._trainer.move(self._backend.device)
+        self.publish(backend=self._backend.name)
+        if self._backend.why:
+            self.trouble(self._backend.why)
 
     def wake(self) -> None:
         self._inbox.wake()
@@ -195,6 +202,16 @@ class TrainerService(Service):
         self._weights_out.close()
 
     def turn(self) -> None:
+        try:
+            self._advance()
+        except FAILURES as error:
+            self._backend.fall_back(error)
+            self._use_backend()
+            header, self._header = self._header, None
+            if header is not None:
+                self._begin(header)  # the window fills anew: its views were kept where they can no longer be read
+
+    def _advance(self) -> None:
         while (message := self._inbox.get(timeout=0.0)) is not None:
             self._take(message)
         self._follow_settings()
@@ -237,8 +254,8 @@ class TrainerService(Service):
         self._slices = slices
         self._header = header
         span_rad = 2 * math.pi if header.full_turn else None
-        self._window = ProjectionWindow(header.geometry, span_rad, backend=self._backend)
-        self._engine = Reconstructor(header.geometry, self._backend)
+        self._window = ProjectionWindow(header.geometry, span_rad, backend=self._backend.name)
+        self._engine = Reconstructor(header.geometry, self._backend.name)
 
     def _frame(self, image: Image) -> None:
         if self._header is None or self._window is None or image.series != self._header.series:
@@ -358,6 +375,9 @@ class TrainerService(Service):
         }
 
     def health(self) -> tuple[State, str]:
+        return self._backend.told(*self._condition())
+
+    def _condition(self) -> tuple[State, str]:
         now, subscriber = self.clock(), self._subscriber
         if self._header is None or subscriber is None:
             trouble = (subscriber.trouble if subscriber else "") or "connected, no data yet"

@@ -96,6 +96,7 @@ READINGS = (
     Signal("fill", "float", "How much of the angle span of a window is there.", format="%5.2f", default=0.0),
     Signal("frames_received", "int", "Filtered frames of this series that arrived."),
     Signal("frames_lost", "int", "Filtered frames that are missing: dropped while the trainer was busy."),
+    Signal("backend", "str", "Where patches are made and trained on; not as asked for: the status says why."),
     Signal("memory_mb", "float", "Resident memory of this server.", unit="MB", format="%7.0f", level="expert"),
     Signal("weights_endpoint", "str", "Where the weights are published.", level="expert"),
 )

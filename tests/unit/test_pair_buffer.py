@@ -75,3 +75,13 @@ def test_what_does_not_fit_is_refused():
         buffer.draw(2, torch.Generator())
     with pytest.raises(ValueError, match="capacity: expected at least 1 pair, got 0"):
         PairBuffer(0, (2, 3))
+
+
+def test_a_copy_elsewhere_goes_on_where_this_one_is():
+    buffer = PairBuffer(4, (2, 3))
+    buffer.add(numbered([0, 1, 2, 3, 4]))
+    copy = buffer.moved(torch.device("cpu"))
+    copy.add(numbered([5]))
+    assert numbers(copy.newest_last()) == [2, 3, 4, 5]
+    assert numbers(buffer.newest_last()) == [1, 2, 3, 4]
+    assert (copy.seen, buffer.seen) == (6, 5)
