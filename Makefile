@@ -4,10 +4,11 @@ PYTHON ?= $(shell tools/find_python)
 BIN := $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 
-.PHONY: help venv demo test lint bench wheel-test clean
+.PHONY: help venv oracle demo test lint bench wheel-test clean
 
 help:
 	@echo "make venv        the virtual environment $(VENV), for users and developers"
+	@echo "make oracle      the ASTRA toolbox (GPL-3.0, 440 MB) into it, which some tests compare with"
 	@echo "make demo        servers, a replayed scan and a live table; Ctrl-C stops everything"
 	@echo "make test        all tests;  make test ARGS='-k window'  some of them"
 	@echo "make lint        ruff, pyright, import-linter"
@@ -24,6 +25,12 @@ $(VENV)/installed: pyproject.toml constraints.txt
 
 $(VENV)/installed-dev: $(VENV)/installed
 	$(INSTALL) ".[dev]"
+	touch $@
+
+oracle: $(VENV)/installed-astra
+
+$(VENV)/installed-astra: $(VENV)/installed-dev
+	$(INSTALL) ".[dev,astra]"
 	touch $@
 
 demo: $(VENV)/installed

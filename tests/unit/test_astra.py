@@ -6,7 +6,9 @@ where the extra `astra` is installed, as in CI; the geometry that is handed to A
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -96,8 +98,7 @@ def test_planes_have_weights_of_their_own() -> None:
 @needs_astra
 def test_our_whole_chain_agrees_with_their_filtered_backprojection() -> None:
     """ASTRA's own ramp filter and scaling, parallel beam: a ball to 0.5 % of its value (the mean of its inside)."""
-    import astra  # pyright: ignore[reportMissingImports]
-
+    astra: Any = import_module("astra")
     scan = ScanGeometry.parallel(rows=1, cols=200, pixel_mm=0.5)
     angles = turn(180, 0.5)
     views = ball(scan, angles, (8, -12, 0), 20, 0.05)
@@ -167,9 +168,7 @@ def test_a_volume_of_a_parallel_beam() -> None:
 @pytest.mark.parametrize("name", ["xz", "tilted", "above"])
 def test_slices_off_one_detector_row_are_refused_in_words(name: str) -> None:
     """Without a CUDA device, which does them all."""
-    import astra  # pyright: ignore[reportMissingImports]
-
-    if astra.use_cuda():
+    if import_module("astra").use_cuda():
         pytest.skip("ASTRA has a CUDA device")
     scan = ScanGeometry.cone(rows=40, cols=60, pixel_mm=0.6, source_axis_mm=60, source_detector_mm=100)
     angles = turn(20)
@@ -193,7 +192,7 @@ def test_warm_up_notices_an_astra_that_weighs_otherwise(monkeypatch: pytest.Monk
 
 
 def test_astra_that_is_not_installed_is_an_obstacle_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "astra", None)  # importing it now raises ImportError
+    monkeypatch.setitem(sys.modules, "astra", None)  # importing it now raises ImportError
     assert backproject.obstacle("astra").startswith("it needs the ASTRA toolbox (the extra astra)")
     with pytest.raises(RuntimeError, match="backend astra: it needs the ASTRA toolbox"):
         ours.warm_up()
