@@ -43,6 +43,8 @@ def bench(
     report = Report.read(json, describe()) if json is not None else Report(describe())
     effort = Effort.chosen(quick=quick, minutes=minutes)
     number = threads or len(os.sched_getaffinity(0))
+    if quick and not suite:
+        console.print(f"[dim]left out by --quick: {', '.join(UNHURRIED)}; --suite asks for one of them")
     with interrupts():
         for name in chosen(suite, report, quick=quick, resume=resume):
             report = run(report, name, effort, number)
@@ -80,8 +82,8 @@ def interrupts() -> Iterator[None]:
 def chosen(asked: list[str] | None, report: Report, *, quick: bool, resume: bool) -> list[str]:
     """The suites to run: those asked for, else all; the long ones not by themselves in a quick run."""
     names = asked or [name for name in SUITES if not (quick and name in UNHURRIED)]
-    done = [name for name, facts in report.suites.items() if not facts["failed"]] if resume else []
-    return [name for name in names if name not in done]
+    done = [s for s, facts in report.suites.items() if not facts["failed"] and (quick or not facts["quick"])]
+    return [name for name in names if not resume or name not in done]
 
 
 def check(asked: list[str] | None, json: Path | None, markdown: Path | None, plots: Path | None, resume: bool) -> None:

@@ -35,7 +35,7 @@ def timed(
     work: Callable[[], Any], effort: Effort, *, warm_up: int = 2, before: Callable[[], Any] | None = None
 ) -> Figure:
     """Milliseconds a call; the first `warm_up` calls do not count, nor what is done `before` each."""
-    return alternating({"": clocked(work, before)}, effort, warm_up=warm_up)[""]
+    return Figure.of(times({"": clocked(work, before)}, effort, warm_up=warm_up)[""])
 
 
 def side_by_side(works: Mapping[str, Callable[[], Any]], effort: Effort, *, warm_up: int = 2) -> dict[str, Figure]:
@@ -45,17 +45,22 @@ def side_by_side(works: Mapping[str, Callable[[], Any]], effort: Effort, *, warm
 
 def alternating(clocks: Mapping[str, Callable[[], float]], effort: Effort, *, warm_up: int = 2) -> dict[str, Figure]:
     """As `side_by_side`, of calls that say themselves how long they took, in ms."""
+    return {name: Figure.of(taken) for name, taken in times(clocks, effort, warm_up=warm_up).items()}
+
+
+def times(clocks: Mapping[str, Callable[[], float]], effort: Effort, *, warm_up: int = 2) -> dict[str, list[float]]:
+    """What these calls say, called in turn, each as often as `effort` wants."""
     for clock in clocks.values():
         for _ in range(warm_up):
             clock()
-    times: dict[str, list[float]] = {name: [] for name in clocks}
+    taken: dict[str, list[float]] = {name: [] for name in clocks}
     began = time.perf_counter()
     for repeat in range(effort.repeats):
         if repeat >= FEWEST and time.perf_counter() - began > effort.longest_s * len(clocks):
             break
         for name, clock in clocks.items():
-            times[name].append(clock())
-    return {name: Figure.of(values) for name, values in times.items()}
+            taken[name].append(clock())
+    return taken
 
 
 def clocked(work: Callable[[], Any], before: Callable[[], Any] | None = None) -> Callable[[], float]:

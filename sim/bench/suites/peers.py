@@ -88,6 +88,7 @@ def rtk_fdk() -> Works:
 
         def work() -> None:
             views.Modified()  # else it would know the result already
+            empty.Modified()  # it is written over; and has to be named here, a pipeline does not keep its sources alive
             fdk.Update()
 
         return work
