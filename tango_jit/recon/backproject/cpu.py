@@ -140,7 +140,7 @@ def _tile(views, scales, slots, matrices, weights, pose, i0, i1, j0, j1, out):
 
     for n in range(seen):
         if n + 1 < seen:
-            _fetch(flat, slots[order[n + 1]] * pixels, rows, cols, stride, boxes[:, order[n + 1]], size // 4)
+            _fetch(flat, slots[order[n + 1]] * pixels, rows, cols, stride, boxes[:, order[n + 1]], size // 2)
         view = order[n]
         start = slots[view] * pixels
         projection, scale = flat[start : start + pixels], scales[slots[view]]
@@ -175,13 +175,13 @@ def _backproject(views, scales, slots, matrices, weights, poses, tall, wide, out
         _tile(views, scales, slots, matrices, weights, poses[patch], i, i1, j, j1, out[patch])
 
 
-def _sides(patches: int, shape: tuple[int, int]) -> list[int]:
+def _sides(patches: int, shape: tuple[int, int]) -> tuple[int, int]:
     """Rows and columns of the tiles: nearly equal pieces of `TILE` at most, or of half where there are few of them."""
     for tile in (TILE, TILE // 2):
-        pieces = [-(-size // tile) for size in shape]
-        if patches * pieces[0] * pieces[1] >= TILES_A_THREAD * get_num_threads():
+        along, across = (-(-size // tile) for size in shape)
+        if patches * along * across >= TILES_A_THREAD * get_num_threads():
             break
-    return [-(-size // count) for size, count in zip(shape, pieces, strict=True)]
+    return -(-shape[0] // along), -(-shape[1] // across)
 
 
 def make_ring(capacity: int, rows: int, cols: int) -> FixedRing:
