@@ -1,6 +1,8 @@
 """Rates of preprocessing and backprojection: `python -m benchmarks.backproject [--json FILE]`.
 
 150 views of 647 x 768 pixels, cone beam, white noise: what is in the views does not matter, where they are read does.
+Each slice is also made with one view in all slots, which stays in the cache: the difference is what the memory takes,
+and "views read once, in order" is the least that it could.
 The number of threads is NUMBA_NUM_THREADS and OMP_NUM_THREADS. A rate is that of the median of the repeats, `best` that
 of the fastest one: on a shared machine the two differ, and the truth of the code is nearer to the best.
 """
@@ -23,8 +25,11 @@ import torch
 from llvmlite.binding import get_host_cpu_name
 
 from tango_jit.geometry import ScanGeometry, SliceGeometry, default_slices
+from tango_jit.learn import PairBuffer, PatchSampler
 from tango_jit.recon.backproject import cpu
+from tango_jit.recon.backproject.fixed import FixedRing
 from tango_jit.recon.preprocess import Preprocessor
+from tango_jit.recon.reconstructor import Reconstructor
 from tango_jit.recon.window import ProjectionWindow, Window
 from tango_jit.threads import use_safe_layer
 
@@ -86,19 +91,55 @@ def patch_poses(count: int, size: int, *, flat: bool) -> np.ndarray:
     return np.array(poses)
 
 
+@numba.njit(parallel=True)
+def _total(numbers):
+    total = 0
+    for k in numba.prange(numbers.size):
+        total += numbers[k]
+    return total
+
+
+def read_once(window: Window, repeats: int) -> Row:
+    """How long it takes to read all views from memory, in order, by all threads."""
+    assert isinstance(window.projections, FixedRing)
+    numbers = window.projections.array[:VIEWS].reshape(-1).view(np.int64)
+    row = timed(f"{VIEWS} views read once, in order", partial(_total, numbers), repeats)
+    return row | {"GB_s": round(numbers.nbytes / row["best_ms"] / 1e6, 1)}
+
+
+def pairs_made(window: Window, repeats: int) -> Row:
+    """Pairs of 20² from drawing to the buffer, batches of 32, nothing else at work."""
+    sampler, engine, buffer = PatchSampler(SCAN, 20), Reconstructor(SCAN), PairBuffer(1024, (20, 20))
+    slices = {name: place for name, place in places().items() if name != "oblique"}
+
+    def work() -> None:
+        for _ in range(8):
+            poses = sampler.draw(32, slices, window.matrices)
+            buffer.add(torch.as_tensor(engine.reconstruct_pairs(window, poses, (20, 20))))
+
+    row = timed("pairs of 20² drawn, reconstructed and kept", work, repeats)
+    rates = {"per_s": round(8 * 32e3 / row["ms"]), "best_per_s": round(8 * 32e3 / row["best_ms"])}
+    return {"name": row["name"], **rates, "target": "1500 /s"}
+
+
 def measure(repeats: int) -> Iterator[Row]:
     window = full_window()
     halves = np.ascontiguousarray(window.weights[:2])
 
-    def project(weights: np.ndarray, poses: np.ndarray, shape: tuple[int, int]) -> Callable[[], object]:
+    def project(
+        weights: np.ndarray, poses: np.ndarray, shape: tuple[int, int], slots: np.ndarray = window.slots
+    ) -> Callable[[], object]:
         out = np.empty((len(poses), len(weights), *shape), np.float32)
-        return lambda: cpu.backproject(window.projections, window.slots, window.matrices, weights, poses, shape, out)
+        return lambda: cpu.backproject(window.projections, slots, window.matrices, weights, poses, shape, out)
 
     samples = SIDE * SIDE * VIEWS
     for name, place in places().items():
         target = "600 Msamples/s" if name == "horizontal" else "350 Msamples/s"
         work = project(halves, place.pose[None], place.shape)
         yield timed(f"{SIDE}² slice, both halves, {name}", work, repeats, samples, target)
+        cached = project(halves, place.pose[None], place.shape, window.slots * 0)
+        yield timed(f"{SIDE}² slice, {name}, from one view in the cache", cached, repeats, samples)
+    yield read_once(window, repeats)
     whole = project(window.weights, places()["horizontal"].pose[None], (SIDE, SIDE))
     yield timed(f"{SIDE}² slice, halves and whole, horizontal", whole, repeats, samples)
     for size in (20, 40):
@@ -106,6 +147,8 @@ def measure(repeats: int) -> Iterator[Row]:
             work = project(halves, patch_poses(32, size, flat=flat), (size, size))
             name = f"32 pairs of {size}², {'horizontal' if flat else 'at random orientation'}"
             yield timed(name, work, 4 * repeats, 32 * size**2 * VIEWS, "5 ms" if size == 20 else "")
+
+    yield pairs_made(window, repeats)
 
     counts = np.random.default_rng(0).integers(500, 40000, (1, ROWS, COLS)).astype(np.uint16)
     flat_field = np.full((ROWS, COLS), 45000.0)
@@ -121,6 +164,15 @@ def _there_and_back(values: torch.Tensor) -> torch.Tensor:
     return torch.fft.irfft(torch.fft.rfft(values, n=2 * COLS), n=2 * COLS)
 
 
+def figure(row: Row) -> str:
+    """The figures of a row, the best in brackets."""
+    if "per_s" in row:
+        return f"{row['per_s']} /s (best {row['best_per_s']})"
+    rate = f", {row['Msamples_s']} Msamples/s (best {row['best_Msamples_s']})" if "Msamples_s" in row else ""
+    rate += f", {row['GB_s']} GB/s" if "GB_s" in row else ""
+    return f"{row['ms']:g} ms (best {row['best_ms']:g}){rate}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument("--json", type=Path, help="where to write the rows; default: nowhere")
@@ -131,8 +183,7 @@ def main() -> None:
     torch.set_num_threads(numba.get_num_threads())
     rows = []
     for row in measure(arguments.repeats):
-        rate = f"{row['best_Msamples_s']:6d} Msamples/s" if "Msamples_s" in row else ""
-        print(f"{row['name']:62s} {row['ms']:8.2f} ms, best {row['best_ms']:8.2f} ms {rate}", flush=True)
+        print(f"{row['name']:62s} {figure(row)}", flush=True)
         rows.append(row)
     if arguments.json:
         machine = {
