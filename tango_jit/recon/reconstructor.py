@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,10 +59,11 @@ class Reconstructor:
             seen &= (v >= -0.5 * w) & (v <= (self.geometry.rows - 0.5) * w)
         return float(seen.mean(axis=1).max())
 
-    def reconstruct_pairs(
-        self, window: Window, poses: Array, shape: tuple[int, int], out: Image | None = None
-    ) -> Image:
-        """Even and odd half of `k` patches in one call: poses (k, 3, 3) -> (k, 2, rows, cols) in mm^-1."""
+    def reconstruct_pairs(self, window: Window, poses: Array, shape: tuple[int, int], out: Any = None) -> Any:
+        """Even and odd half of `k` patches in one call: poses (k, 3, 3) -> (k, 2, rows, cols) in mm^-1.
+
+        `out` as in `Backend.backproject`: with a CUDA backend a tensor, which may be a slot of a pair buffer.
+        """
         self.refuse_off_plane(poses, shape)
         return self._backproject(
             window.projections,
