@@ -83,7 +83,9 @@ class Level:
 
 def mixed(y: Tensor, x: Tensor, alpha: Tensor | float) -> Tensor:
     """(1 - alpha) y + alpha x."""
-    return torch.lerp(y, x, alpha) if isinstance(alpha, Tensor) or alpha else y
+    if isinstance(alpha, Tensor):
+        return torch.lerp(y, x, alpha.to(y.dtype))
+    return torch.lerp(y, x, alpha) if alpha else y
 
 
 class Folded:
@@ -104,8 +106,11 @@ class Folded:
         make: Callable[[Convolution], Layer] = lambda convolution: convolution,
     ) -> None:
         self.config, self.dtype, self.blocks = config, dtype, blocks
-        made = partial(_made, dtype, make)
+        self.numbers: list[Tensor] = []
+        """The tensors that it computes with, always in the same order."""
+        made = partial(_made, self.numbers, dtype, make)
         self._top = _level("top.", config, tensors, made, blocks, split=dtype == torch.bfloat16)
+        self.numbers += [tensor for name, tensor in tensors.items() if name.endswith("alpha") and tensor.is_cuda]
 
     def __call__(self, x: Tensor) -> Tensor:
         rows, cols = x.shape[-2:]
@@ -156,6 +161,7 @@ def _twice(dtype: torch.dtype) -> torch.dtype:
 
 
 def _made(
+    numbers: list[Tensor],
     dtype: torch.dtype,
     make: Callable[[Convolution], Layer],
     weight: Tensor,
@@ -164,7 +170,9 @@ def _made(
     relu: bool = True,
 ) -> Layer:
     weight = weight.transpose(0, 1) if transposed else weight
-    return make(Convolution(weight.to(dtype).contiguous(memory_format=torch.channels_last), stride, transposed, relu))
+    weight = weight.to(dtype).contiguous(memory_format=torch.channels_last)
+    numbers.append(weight)
+    return make(Convolution(weight, stride, transposed, relu))
 
 
 def _level(
@@ -213,10 +221,10 @@ def _level(
 
 
 def _share(alpha: Tensor | None) -> Tensor | float:
-    """A tensor where it is trained, otherwise a number."""
+    """A tensor where it is trained or on a GPU, otherwise a number."""
     if alpha is None:
         return 0.0
-    return alpha if alpha.requires_grad and torch.is_grad_enabled() else float(alpha)
+    return alpha if alpha.is_cuda or (alpha.requires_grad and torch.is_grad_enabled()) else float(alpha)
 
 
 def _stacked(weight: Tensor, outs: range, ins: range, step: int = 1, transposed: bool = False) -> Tensor:

@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 from tango_jit.learn.folded import Convolution, Folded
+from tango_jit.learn.graphs import Passes
 from tango_jit.learn.precision import Precision, arithmetic
 from tango_jit.learn.unet import NetworkConfig, UNet
 
-TILE_BYTES = 64 << 20  # of the maps that are alive at the same time
+TILE_BYTES = {"cpu": 128 << 20, "cuda": 2 << 30}  # of the maps that are alive at the same time
 MAPS_ALIVE = 6  # on the first level, in units of its features
 HALO = 44  # at least the reach of the network, in whole steps of 4
 WIDE_ENOUGH = 16  # maps on the first level from which on blocks cost more than they save
@@ -63,11 +64,13 @@ class Predictor:
     """A network ready to denoise: (n, D, rows, cols) float32 in units of its scale -> (n, 1, rows, cols) float32.
 
     `precision` "auto": bfloat16 where the device multiplies it, unless the first image shows, on a part of it, that its
-    rounding is more than 1 % (root mean square) of what the network changes.
+    rounding is more than 1 % (root mean square) of what the network changes. `passes`: recordings for a GPU, shared by
+    the versions of a network; None: each kernel is launched by itself.
     """
 
-    def __init__(self, network: UNet, precision: Precision, device: torch.device) -> None:
+    def __init__(self, network: UNet, precision: Precision, device: torch.device, passes: Passes | None = None) -> None:
         self.config = network.config
+        self._passes = passes
         self._tensors = {name: tensor.detach().to(device) for name, tensor in network.state_dict().items()}
         self._run = self._folded(arithmetic(precision, device))
         self._checked = precision != "auto" or self._run.dtype == torch.float32
@@ -86,15 +89,20 @@ class Predictor:
                 self._check(images)
             rows, cols = images.shape[-2:]
             maps = self.config.features * self.config.images * MAPS_ALIVE
-            pixels = TILE_BYTES // (maps * self._run.dtype.itemsize)
+            pixels = TILE_BYTES[images.device.type] // (maps * self._run.dtype.itemsize)
             denoised = torch.empty_like(images[:, :1])
             for n in range(len(images)):  # two at once fall out of the caches
                 for row, col in tiles(rows, cols, pixels):
                     around = _with_halo(row, rows), _with_halo(col, cols)
-                    part = self._run(images[n : n + 1, :, around[0], around[1]])
+                    part = self._passed(images[n : n + 1, :, around[0], around[1]])
                     inner = _within(row, around[0]), _within(col, around[1])
                     denoised[n, :, row, col] = part[0, :, inner[0], inner[1]]
             return denoised
+
+    def _passed(self, images: Tensor) -> Tensor:
+        if self._passes is not None and images.is_cuda:
+            return self._passes(self._run, images)
+        return self._run(images)
 
     def _check(self, images: Tensor) -> None:
         """Go on in float32 if bfloat16 is too coarse for what this network does to the centre of these images."""

@@ -26,8 +26,11 @@ WORST = 1e6  # the most that a sample can score: what a network gone wild puts o
 
 
 def draw_directions(pairs: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Inputs (n, D, H, W) and targets (n, 1, H, W): one half of every pair and the other, which is which at random."""
-    first = torch.randint(2, (len(pairs),), generator=generator).to(pairs.device)
+    """Inputs (n, D, H, W) and targets (n, 1, H, W): one half of every pair and the other, which is which at random.
+
+    `generator` is one of the device of the pairs.
+    """
+    first = torch.randint(2, (len(pairs),), generator=generator, device=pairs.device)
     return directed(pairs, first)
 
 

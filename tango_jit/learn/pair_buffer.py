@@ -16,6 +16,7 @@ class PairBuffer:
         if capacity < 1:
             raise ValueError(f"capacity: expected at least 1 pair, got {capacity}")
         self._ring = torch.zeros(capacity, 2, *shape, device=device)
+        self._empty = torch.ones(capacity, device=device)  # 1 where there is no pair
         self.clear()
 
     @property
@@ -38,6 +39,7 @@ class PairBuffer:
 
     def clear(self) -> None:
         """Forget all pairs; the memory stays."""
+        self._empty.fill_(1)
         self.seen = 0
         """Pairs added since the buffer was empty."""
 
@@ -50,15 +52,19 @@ class PairBuffer:
         pairs = pairs[-self.capacity :]
         at = (self.seen - len(pairs)) % self.capacity
         head = min(len(pairs), self.capacity - at)
+        self._empty[: min(self.seen, self.capacity)] = 0
         self._ring[at : at + head] = pairs[:head]
         self._ring[: len(pairs) - head] = pairs[head:]
 
     def draw(self, n: int, generator: torch.Generator) -> Tensor:
-        """`n` different pairs, uniformly at random: (n, 2, rows, cols), a copy. Raises ValueError for fewer."""
+        """`n` different pairs, uniformly at random: (n, 2, rows, cols), a copy. Raises ValueError for fewer.
+
+        `generator` is one of the device. Never waits for it.
+        """
         if not 1 <= n <= len(self):
             raise ValueError(f"n: expected 1 to {len(self)} pairs, as many as the buffer holds, got {n}")
-        chosen = torch.randperm(len(self), generator=generator)[:n]
-        return self._ring.index_select(0, chosen.to(self._ring.device))
+        order = torch.rand(self.capacity, generator=generator, device=self._ring.device) + self._empty
+        return self._ring.index_select(0, order.topk(n, largest=False, sorted=False).indices)
 
     def newest_last(self) -> Tensor:
         """All pairs in order of age: (len, 2, rows, cols), a copy."""
@@ -74,5 +80,6 @@ class PairBuffer:
         """A copy on another device."""
         other = PairBuffer(self.capacity, self.shape, device)
         other._ring.copy_(self._ring)
+        other._empty.copy_(self._empty)
         other.seen = self.seen
         return other

@@ -15,18 +15,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tango_jit.learn import noise2inverse
-from tango_jit.learn.folded import Folded
 from tango_jit.learn.inference import folded
 from tango_jit.learn.pair_buffer import PairBuffer
 from tango_jit.learn.precision import arithmetic
 from tango_jit.learn.settings import PRODUCT, TrainerSettings
+from tango_jit.learn.step import Step
 from tango_jit.learn.unet import NetworkConfig, UNet, build
 from tango_jit.learn.vector import Layout
 from tango_jit.learn.weights import Weights, from_checkpoint, pack, to_checkpoint, unpack
 
 SCORED_PAIRS = 512  # how many of the last scored pairs `patch_accuracy` looks back on
 SCORED_AT_ONCE = 64
-EMA_START = 10  # in the n-th step the average keeps at most n/(n + 10) of what it was, so it soon forgets the start
 
 
 class Trainer:
@@ -82,6 +81,30 @@ class Trainer:
         return self._drawn / self._buffer.seen if self._buffer.seen else 0.0
 
     @property
+    def steps(self) -> int:
+        """Steps since the network was reset, loaded, rolled back or moved."""
+        return self._step.progress.taken
+
+    @property
+    def steps_rejected(self) -> int:
+        """Steps not taken because they were not finite, since the same moment."""
+        return self._step.progress.rejected
+
+    @property
+    def loss(self) -> float:
+        """Loss of the last step that was taken; NaN before."""
+        return self._step.progress.loss
+
+    @property
+    def trouble(self) -> str:
+        """Why steps on a GPU are slower than they should be; empty: they are not."""
+        return self._step.trouble
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        return arithmetic(self._settings.precision, self._device)
+
+    @property
     def patch_accuracy(self) -> float | None:
         """Mean of |A(u)-v|^2 / |u-v|^2 over the last scored pairs (1: no denoising, 0.5: perfect); None: none yet."""
         return noise2inverse.accuracy(self._recent())
@@ -135,6 +158,7 @@ class Trainer:
             scale = noise2inverse.robust_scale(pairs[good])
             if scale > 0:
                 self._scale = scale
+                self._prepare()
             else:
                 good[:] = False
         self.pairs_refused += int((~good).sum())
@@ -144,7 +168,7 @@ class Trainer:
         """Errors (n, 2) of the averaged network, in units of the scale."""
         parts = [np.empty((0, 2))]
         with torch.inference_mode():
-            network = folded(self._settings.network, self._layout.tensors(self._average), self._dtype)
+            network = folded(self._settings.network, self._layout.tensors(self._step.average), self._dtype)
             for chunk in pairs.split(SCORED_AT_ONCE):
                 u, v = noise2inverse.draw_directions(chunk / scale, self._generator)
                 parts.append(noise2inverse.errors(network(u), u, v, self._settings.halo))
@@ -154,42 +178,20 @@ class Trainer:
         """One step on one batch; returns its loss (mean squared error in units of the scale).
 
         If loss or gradient are not finite, the step is not taken, `steps_rejected` counts it and the loss is
-        returned as it is. Raises RuntimeError while the buffer holds less than a batch (see `ready`).
+        returned as it is. On a GPU the loss and the counters are those of some steps ago: nothing waits. Raises
+        RuntimeError while the buffer holds less than a batch (see `ready`).
         """
         if not self.ready or self._scale is None:
             raise RuntimeError(f"step: expected {self._settings.batch_size} pairs in the buffer, got {self.pairs}")
-        batch = self._buffer.draw(self._settings.batch_size, self._generator) / self._scale
-        self._drawn += len(batch)
-        u, v = noise2inverse.draw_directions(batch, self._generator)
-        loss, gradient = self._gradient(u, v)
-        if not math.isfinite(loss + float(gradient.norm())):
-            self.steps_rejected += 1
-            return loss
-        self._vector.grad = gradient
-        self._optimizer.step()
-        self.steps += 1
-        self.loss = loss
-        self._follow()
-        return loss
-
-    def _gradient(self, u: Tensor, v: Tensor) -> tuple[float, Tensor]:
-        """The loss, and its gradient (n,) with respect to the vector of weights."""
-        network = Folded(self._settings.network, self._layout.tensors(self._vector.to(self._dtype)), self._dtype)
-        loss = noise2inverse.loss(network(u), v, self._settings.halo)
-        (gradient,) = torch.autograd.grad(loss, self._vector)
-        return float(loss.detach()), gradient
-
-    def _follow(self) -> None:
-        """Move the averaged weights towards those of the last step."""
-        self._since_start += 1
-        keep = min(self._settings.ema, self._since_start / (self._since_start + EMA_START))
-        self._average.lerp_(self._vector.detach(), 1 - keep)
+        self._step()
+        self._drawn += self._settings.batch_size
+        return self._step.progress.last
 
     # ---- versions
 
     def averaged(self) -> UNet:
         """The averaged network, which is scored and published: a copy in float32 on the CPU."""
-        return self._layout.network(self._average)
+        return self._layout.network(self._step.average)
 
     def weights(self) -> Weights:
         """The next version: averaged weights, scale, `patch_accuracy`. Raises RuntimeError before the first pairs."""
@@ -243,7 +245,7 @@ class Trainer:
         """
         if network is not None:
             self._follow_network(network)
-        self._generator = torch.Generator().manual_seed(seed)
+        self._generator = torch.Generator(self._device).manual_seed(seed)
         pairs = self._buffer.newest_last()
         self._start(build(self._settings.network, seed), noise2inverse.robust_scale(pairs) if len(pairs) else None)
         self._kept.clear()
@@ -267,19 +269,16 @@ class Trainer:
         elif settings.buffer_size != self._buffer.capacity:
             self._buffer = self._buffer.resized(settings.buffer_size)
             self._drawn = 0
-        self._dtype = arithmetic(settings.precision, self._device)
-        for group in self._optimizer.param_groups:
-            group["lr"] = settings.learning_rate
+        self._prepare()
 
     def move(self, device: str) -> None:
-        """Go on, on another device ("cpu", "cuda"), from the averaged weights with fresh moments; pairs come along."""
+        """Go on, on another device ("cpu", "cuda"), as after `load` of the present weights; the pairs come along."""
         if torch.device(device) == self._device:
             return
-        self._device = torch.device(device)
+        network, self._device = self.averaged(), torch.device(device)
+        self._generator = torch.Generator(self._device).manual_seed(self._generator.initial_seed())
         self._buffer = self._buffer.moved(self._device)
-        taken = self.steps, self.steps_rejected, self.loss, self._scored, self._drawn
-        self._start(self.averaged(), self._scale)
-        self.steps, self.steps_rejected, self.loss, self._scored, self._drawn = taken
+        self._start(network, self._scale)
 
     # ---- parts
 
@@ -287,19 +286,16 @@ class Trainer:
         """Train this network from now on."""
         self._scale = scale
         self._layout = Layout(network.config)
-        self._average = self._layout.vector(network).to(self._device)
-        self._vector = self._average.clone().requires_grad_()
-        self._optimizer = torch.optim.Adam([self._vector], self._settings.learning_rate, fused=True)
-        self._dtype = arithmetic(self._settings.precision, self._device)
-        self._since_start = 0
-        self.steps = 0
-        """Steps since the network was reset, loaded or rolled back."""
-        self.steps_rejected = 0
-        """Steps not taken because they were not finite, since the same moment."""
-        self.loss = math.nan
-        """Loss of the last step that was taken; NaN before."""
+        seed = int(torch.randint(1 << 62, (), generator=self._generator, device=self._device))
+        self._step = Step(self._settings, self._layout, self._layout.vector(network).to(self._device), seed)
         self._scored: deque[tuple[float, ...]] = deque(maxlen=SCORED_PAIRS)
         self._drawn = 0
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """Steps are from now on done with the present settings, buffer and scale."""
+        if self._scale is not None:
+            self._step.use(self._settings, self._buffer, self._scale)
 
     def _follow_network(self, network: NetworkConfig) -> None:
         """Train a network of another shape; pairs of as many images as it sees stay."""

@@ -65,11 +65,11 @@ def planes(seed: int, count: int = 2) -> np.ndarray:
 class DenoiserBench:
     """A running denoiser with its two upstreams and a listener."""
 
-    def __init__(self) -> None:
+    def __init__(self, backend: str = "cpu") -> None:
         self.clock = StandingClock()
         self.slices, self.weights = Publisher(LOOPBACK), Publisher(LOOPBACK)
         self.service = DenoiserService(lambda: self.slices.endpoint, lambda: self.weights.endpoint, threads=1,
-                                       clock=self.clock)  # fmt: skip
+                                       clock=self.clock, backend=backend)  # fmt: skip
         self.listener = Listener(self.service.values["denoised_endpoint"])
         self.frame = 0
         self.view("xy")

@@ -52,7 +52,7 @@ def test_large_images_pass_in_tiles_without_seams(monkeypatch, form, shape, seen
     images = torch.rand(1, config.images, *shape, generator=torch.Generator().manual_seed(1)) + 1
     with torch.inference_mode():
         whole = network(images)
-    monkeypatch.setattr(inference, "TILE_BYTES", 4 * inference.MAPS_ALIVE * 4 * config.images * 64 * 64)
+    monkeypatch.setitem(inference.TILE_BYTES, "cpu", 4 * inference.MAPS_ALIVE * 4 * config.images * 64 * 64)
     assert len(list(tiles(shape[0], shape[1], 64 * 64))) > 2
     torch.testing.assert_close(Predictor(network, "float32", CPU)(images), whole, rtol=1e-5, atol=1e-6)
 
