@@ -13,22 +13,22 @@ import psutil
 import torch
 
 from tango_jit.cores import budget, usable_cores
-from tango_jit.geometry import SliceGeometry
 from tango_jit.recon import preprocess, volume
 from tango_jit.recon.backproject import to_host
 from tango_jit.recon.pipeline import Options, Pipeline, full_slice
 from tango_jit.recon.reconstructor import Reconstructor
-from tango_jit.recon.window import Window, WindowOverflowError
+from tango_jit.recon.window import WindowOverflowError
 from tango_jit.services.arrivals import Arrivals
 from tango_jit.services.backends import FAILURES, BackendChoice
 from tango_jit.services.calibration import Calibration
-from tango_jit.services.center_search import CenterSearch
-from tango_jit.services.preview import PreviewMaker
 from tango_jit.services.rates import Rate
+from tango_jit.services.reconstructor_condition import LOSS_ALARM_S, condition
 from tango_jit.services.reconstructor_settings import check, options
 from tango_jit.services.reconstructor_signals import SIGNALS
 from tango_jit.services.service import Clock, Service, State
 from tango_jit.services.slices import SliceTable, reconstructor_signals
+from tango_jit.services.spare_time import SpareTime
+from tango_jit.services.updates import Updates
 from tango_jit.streams import (
     Dark,
     Flat,
@@ -43,11 +43,7 @@ from tango_jit.streams import (
     View,
 )
 
-LOSS_ALARM_S = 10.0
 SILENCE_S = 2.0
-LATE_S = 0.25  # frames that wait for longer go before the slices
-HALF_SCAN = 0.4  # part of the views that see a point; with a detector beside the axis half of them do
-CATCH_UP_S = 1.0  # but for no longer than this
 
 
 class ReconstructorService(Service):
@@ -96,17 +92,13 @@ class ReconstructorService(Service):
         self._pipeline: Pipeline | None = None
         self._stale = True  # the pipeline is not that of the present header, dark and flat
         self._tried: Options | None = None  # what the pipeline was made with, or could not be
-        self._problems: dict[str, str] = {}  # what cannot be done ("scan" or a slice) -> why
         self._refills = 0
         self._filtered_series = ""  # one for every filling of the window, so that nobody downstream mixes two
         self._arrivals = Arrivals(SILENCE_S)
         self._unused = 0  # frames of series that were not announced, or that nothing can be done with yet
-        self._since_update = 0
         self._frame_rate, self._slice_rate = Rate(), Rate()
-        self._updated_at = 0.0
-        self._shown_generation = -1
-        self._search = CenterSearch(self._backend.name)
-        self._preview = PreviewMaker(self._backend.name)
+        self._updates = Updates()
+        self._spare_time = SpareTime(self._backend.name)
 
     # ---- commands (any thread)
 
@@ -139,7 +131,7 @@ class ReconstructorService(Service):
         """
         if self._pipeline is None or self._pipeline.fill < 1:
             raise ValueError("FindCenter: expected a full window, but the turn is not complete yet")
-        self._search.begin()
+        self._spare_time.search.begin()
         self.publish(progress=0.0)
 
     def make_preview(self) -> None:
@@ -149,7 +141,7 @@ class ReconstructorService(Service):
         """
         if self._pipeline is None or self._pipeline.fill < 1:
             raise ValueError("MakePreview: expected a full window, but the turn is not complete yet")
-        self._preview.begin()
+        self._spare_time.preview.begin()
         self.publish(preview_progress=0.0)
         self.wake()
 
@@ -174,7 +166,7 @@ class ReconstructorService(Service):
         self._moved_at = self.clock()
         names = set(table.names)
         for gone in before - names:
-            self._problems.pop(gone, None)
+            self._updates.problems.pop(gone, None)
         added = tuple(s for n in table.names if n not in before for s in reconstructor_signals(n))
         removed = tuple(s.name for n in before - names for s in reconstructor_signals(n))
         if added or removed:
@@ -218,12 +210,12 @@ class ReconstructorService(Service):
         except FAILURES as error:
             self._backend.fall_back(error)
             self.trouble(self._backend.why)
-            self._search, self._preview = CenterSearch(self._backend.name), PreviewMaker(self._backend.name)
+            self._spare_time = SpareTime(self._backend.name)
             self._stale = True  # what it kept of the window is lost
             self.publish(backend=self._backend.name)
 
     def _advance(self) -> None:
-        message = self._inbox.get(timeout=0.0 if self._preview.busy else 0.1)
+        message = self._inbox.get(timeout=0.0 if self._spare_time.busy else 0.1)
         if message is not None:
             self._take(message)
         if self._header is None:
@@ -236,16 +228,13 @@ class ReconstructorService(Service):
 
     def _use_spare_time(self, pipeline: Pipeline) -> None:
         """Some milliseconds for what nobody waits for: the centre of rotation, or else the preview."""
-        if news := self._search.step(pipeline):
-            self.publish(**news)
-            return
-        size, every_s = self.values["preview_size"], self.values["preview_every_s"]
+        now = self.clock()
         try:
-            preview = self._preview.step(pipeline, size, every_s, self._arrivals.at_s, self.clock())
+            news, preview = self._spare_time.step(pipeline, self.values, self._arrivals.at_s, now)
         except ValueError as error:
             self.trouble(f"preview: {error}")
             return
-        self.publish(preview_progress=round(100 * self._preview.progress))
+        self.publish(**news)
         if preview is not None and self._header is not None:
             self._slices_out.send(preview.message(self._header.series, self.values["generation"]))
             self.announce(**preview.values())
@@ -288,22 +277,20 @@ class ReconstructorService(Service):
 
     def _rebuild(self, header: Header, wanted: Options) -> None:
         self._stale, self._tried, self._pipeline = False, wanted, None
-        self._search.forget()
-        self._preview.forget()
+        self._spare_time.forget()
         self.publish(progress=0.0)
         if not header.linear and self._calibration.flat is None:
-            self._problems["scan"] = "expected a flat field before the frames, none came"
+            self._updates.problems["scan"] = "expected a flat field before the frames, none came"
             return
         try:
             self._pipeline = Pipeline(
                 header, self._calibration.dark, self._calibration.flat, wanted, self._backend.name
             )
         except ValueError as error:
-            self._problems["scan"] = str(error)
+            self._updates.problems["scan"] = str(error)
             self.trouble(f"series {header.series}: {error}")
             return
-        self._problems.clear()
-        self._since_update = 0
+        self._updates.begin()
         self._refills += 1
         self._filtered_series = f"{header.series}#{self._refills}"
         self._filtered.forget("view")  # a view names the filter it belongs to
@@ -334,17 +321,19 @@ class ReconstructorService(Service):
         except (WindowOverflowError, ValueError) as error:
             if arrivals.refuse(f"frame {image.frame}: {error}"):
                 self.trouble(arrivals.why)
-        self._since_update += 1
+        self._updates.count_frame()
 
     def _due(self) -> bool:
         if self._pipeline is None or self._pipeline.fill < 1:
             return False
-        every = self.values["update_every"]
-        now = self.clock()
-        if len(self._inbox) and now - self._arrivals.at_s > LATE_S and 0 <= now - self._updated_at < CATCH_UP_S:
-            return False  # catch up with the frames first
-        moved = self._shown_generation != self.values["generation"]
-        return moved or self._since_update >= every
+        values, waiting = self.values, len(self._inbox) > 0
+        return self._updates.due(
+            values["update_every"],
+            values["generation"],
+            waiting=waiting,
+            arrived_s=self._arrivals.at_s,
+            now_s=self.clock(),
+        )
 
     def _update(self) -> None:
         """Reconstruct and publish every slice from the window as it is now."""
@@ -354,7 +343,7 @@ class ReconstructorService(Service):
             return
         with self._lock:
             generation, geometries = self.values["generation"], dict(self._table.geometries)
-        if generation != self._shown_generation:
+        if generation != self._updates.shown_generation:
             view = View(generation, self._pipeline.options.filter, geometries)
             self._filtered.send(view, retain="view")
             self._slices_out.send(view, retain="view")
@@ -362,19 +351,22 @@ class ReconstructorService(Service):
         pictures: dict[str, Any] = {}
         self._pipeline.keep(geometries.values())
         for name, geometry in geometries.items():
-            planes = self._reconstruct(window, name, geometry)
+            planes = self._updates.reconstruct(self._pipeline, window, name, geometry)
             if planes is not None:
                 span = (window.first_frame, window.last_frame, since, window.complete)
                 self._slices_out.send(Slice(name, generation, geometry, self._header.series, *span, planes))
                 pictures |= {f"slice_{name}": full_slice(planes), f"frame_number_{name}": window.last_frame}
         now = self.clock()
         self._slice_rate.add(now, len(geometries))
-        self._since_update, self._updated_at = 0, now
-        self._shown_generation = generation
+        self._updates.done(generation, now)
         with self._lock:
             known = self.signals
-            for gone in self._problems.keys() - {"scan", *self._table.names}:  # removed while it was reconstructed
-                del self._problems[gone]
+            # Of slices that were removed while they were reconstructed.
+            for gone in self._updates.problems.keys() - {
+                "scan",
+                *self._table.names,
+            }:
+                del self._updates.problems[gone]
             self.announce(
                 shown_generation=generation,
                 slices_reconstructed=self.values["slices_reconstructed"] + len(pictures) // 2,
@@ -382,20 +374,6 @@ class ReconstructorService(Service):
                 latency_ms=1e3 * (now - since),
                 **{k: v for k, v in pictures.items() if k in known},
             )
-
-    def _reconstruct(self, window: Window, name: str, geometry: SliceGeometry) -> np.ndarray | None:
-        """A slice, or None and a problem that is told if this scan cannot show it (off the plane of a fan)."""
-        assert self._pipeline is not None
-        try:
-            planes = self._pipeline.reconstruct(window, geometry)
-        except ValueError as error:
-            self._problems[name] = str(error)
-            return None
-        self._problems.pop(name, None)
-        seen = self._pipeline.coverage(window, geometry)
-        if seen < HALF_SCAN:
-            self._problems[name] = f"outside the field of view: its best point is in {100 * seen:.0f} % of the views"
-        return planes
 
     # ---- how it is
 
@@ -422,31 +400,12 @@ class ReconstructorService(Service):
 
     def _condition(self) -> tuple[State, str]:
         now, subscriber, arrivals = self.clock(), self._subscriber, self._arrivals
-        lossy = arrivals.lost_within(LOSS_ALARM_S, now)
+        lossy = arrivals.lost_within(LOSS_ALARM_S, now)  # looks at every loss, also where something else is told
         if self._header is None or subscriber is None:
             trouble = (subscriber.trouble if subscriber else "") or "connected, no data yet"
             return State.STANDBY, f"waiting for a detector: {trouble}"
-        if arrivals.ended:
-            return State.STANDBY, f"series {self._header.series} ended after {arrivals.count.received} frames"
-        if problems := dict(self._problems):  # a copy in one step: doors remove slices meanwhile
-            return State.ALARM, "; ".join(f"{what}: {why}" for what, why in problems.items())
-        if not arrivals.at_s:
-            return State.STANDBY, f"series {self._header.series}: no frame yet"
-        if len(self._inbox) and now - arrivals.at_s > SILENCE_S:
-            behind = f"{len(self._inbox)} frames and {now - arrivals.at_s:.0f} s behind"
-            return State.ALARM, f"{behind}: fewer or smaller slices, or a larger update_every"
-        if arrivals.silent(now):
-            fill = self._pipeline.fill if self._pipeline else 0.0
-            filled = "" if fill == 1 else f", window {100 * fill:.0f} % full"
-            return State.STANDBY, f"series {self._header.series}: no frame for {now - arrivals.at_s:.0f} s{filled}"
-        if lossy:
-            return State.ALARM, f"{arrivals.count.lost} frames lost"
-        if arrivals.refused_within(LOSS_ALARM_S, now):
-            return State.ALARM, f"{arrivals.refused} frames refused: {arrivals.why}"
-        fill = self._pipeline.fill if self._pipeline else 0.0
-        if fill < 1:
-            obstacle = self._pipeline.obstacle if self._pipeline else ""
-            text = f"window filling: {100 * fill:.0f} % {obstacle}".rstrip()
-            return State.ALARM if obstacle else State.RUNNING, text
+        problems = dict(self._updates.problems)  # a copy in one step: doors remove slices meanwhile
+        waiting, series = len(self._inbox), self._header.series
+        told = condition(series, arrivals, problems, self._pipeline, waiting=waiting, lossy=lossy, now_s=now)
         rate, count = self._slice_rate.per_second(now), len(self._table.geometries)
-        return State.RUNNING, f"{rate:.1f} slices/s from {count} slices"
+        return told or (State.RUNNING, f"{rate:.1f} slices/s from {count} slices")

@@ -1,0 +1,60 @@
+"""When the slices on display are renewed, and what is wrong with those that cannot be."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tango_jit.geometry import SliceGeometry
+from tango_jit.recon.pipeline import Pipeline
+from tango_jit.recon.window import Window
+
+LATE_S = 0.25  # frames that wait for longer go before the slices
+CATCH_UP_S = 1.0  # but for no longer than this
+HALF_SCAN = 0.4  # part of the views that see a point; with a detector beside the axis half of them do
+
+
+class Updates:
+    """The updates of one scan. Times are seconds of the service's clock."""
+
+    def __init__(self) -> None:
+        self.shown_generation = -1
+        """The generation of the slices that are shown."""
+        self.problems: dict[str, str] = {}
+        """What cannot be done ("scan" or the name of a slice) -> why."""
+        self._frames, self._at_s = 0, 0.0  # since the last update; when that was
+
+    def begin(self) -> None:
+        """The window is filled anew."""
+        self.problems.clear()
+        self._frames = 0
+
+    def count_frame(self) -> None:
+        self._frames += 1
+
+    def due(self, every: int, generation: int, *, waiting: bool, arrived_s: float, now_s: float) -> bool:
+        """Is it time: after `every` frames, or at once for another generation, but frames that wait go first.
+
+        `waiting`: frames wait, and the last one that was taken came at `arrived_s`.
+        """
+        if waiting and now_s - arrived_s > LATE_S and 0 <= now_s - self._at_s < CATCH_UP_S:
+            return False
+        return self.shown_generation != generation or self._frames >= every
+
+    def done(self, generation: int, now_s: float) -> None:
+        self.shown_generation, self._frames, self._at_s = generation, 0, now_s
+
+    def reconstruct(
+        self, pipeline: Pipeline, window: Window, name: str, geometry: SliceGeometry
+    ) -> NDArray[np.float32] | None:
+        """A slice as planes (2 or 3, 1, rows, cols) in mm^-1, or None and a problem if this scan cannot show it."""
+        try:
+            planes = pipeline.reconstruct(window, geometry)
+        except ValueError as error:  # off the plane of a fan
+            self.problems[name] = str(error)
+            return None
+        self.problems.pop(name, None)
+        seen = pipeline.coverage(window, geometry)
+        if seen < HALF_SCAN:
+            self.problems[name] = f"outside the field of view: its best point is in {100 * seen:.0f} % of the views"
+        return planes
