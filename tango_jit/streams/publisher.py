@@ -71,6 +71,13 @@ class Publisher:
             self.sent += 1
             self.bytes += sum(len(part) for part in parts)
 
+    def expect(self, payload_bytes: int) -> None:
+        """Be ready for payloads of this size. Without it the first of them would be lost to all subscribers, and what
+        follows within a tenth of a second (see `_fit`); so call it while nothing important is sent."""
+        with self._lock:
+            if not self._socket.closed:
+                self._fit(payload_bytes)
+
     def forget(self, key: str) -> None:
         """Stop resending what is kept under `key`; no error if there is nothing."""
         with self._lock:
