@@ -42,13 +42,17 @@ def _place(matrices, pose, i0, j0, c):
 
 
 @njit(error_model="numpy", nogil=True, cache=True)
-def _footprints(c, tall, wide, boxes):
-    """Where a tile falls in each view: boxes (6, views) of left, right, low, high, nearest and farthest w.
+def _footprints(c, tall, wide, rows, cols, kinds, boxes):
+    """How a tile falls in each view: kinds (views,), and boxes (4, views) of left, right, low and high pixel.
 
-    Its corners tell, because a projection keeps convex things convex; unless one of them is behind the source.
+    Its corners tell, because a projection keeps convex things convex; unless one of them is behind the source: then
+    the box is empty.
     """
+    lines = max(rows, 2)
+    margin = 1e-4 + 2e-6 * max(lines, cols)  # the lanes work in float32: their rounding must stay on the detector
+    base = margin if rows > 1 else 0.0
     for view in range(c.shape[1]):
-        left, right, low, high, near, far = np.inf, -np.inf, np.inf, -np.inf, np.inf, -np.inf
+        left, right, low, high, near, far = 1e9, -1e9, 1e9, -1e9, 1e9, -1e9
         for corner in range(4):
             i, j = (corner // 2) * (tall - 1), (corner % 2) * (wide - 1)
             w = c[6, view] + j * c[7, view] + i * c[8, view]
@@ -57,60 +61,47 @@ def _footprints(c, tall, wide, boxes):
             v = (c[3, view] + j * c[4, view] + i * c[5, view]) * depth
             left, right, low, high = min(left, u), max(right, u), min(low, v), max(high, v)
             near, far = min(near, w), max(far, w)
-        boxes[0, view], boxes[1, view], boxes[2, view], boxes[3, view] = left, right, low, high
-        boxes[4, view], boxes[5, view] = near, far
+        ahead = near > MIN_DEPTH
+        off = (right < -0.5) | (left > cols - 0.5) | (high < -0.5) | (low > lines - 0.5)
+        inside = (left >= margin) & (right < cols - 1 - margin) & (low >= base) & (high < lines - 1 - margin)
+        kinds[view] = np.int64(far > MIN_DEPTH) * np.int64(~(ahead & off)) * (1 + np.int64(ahead & inside))
+        boxes[0, view], boxes[1, view] = np.int64(max(left, 0.0)), np.int64(min(right + 1, cols - 1.0))
+        boxes[2, view], boxes[3, view] = np.int64(max(low, 0.0)), np.int64(min(high + 1, rows - 1.0) if ahead else -1)
 
 
 @njit(error_model="numpy", nogil=True, cache=True)
-def _kind(box, rows, cols):
-    left, right, low, high, near, far = box
-    lines = max(rows, 2)
-    if near <= MIN_DEPTH:
-        return _EDGE if far > MIN_DEPTH else _OUTSIDE
-    if right < -0.5 or left > cols - 0.5 or high < -0.5 or low > lines - 0.5:
-        return _OUTSIDE
-    margin = 1e-4 + 2e-6 * max(lines, cols)  # the lanes work in float32: their rounding must stay on the detector
-    base = margin if rows > 1 else 0.0
-    inside = left >= margin and right < cols - 1 - margin and low >= base and high < lines - 1 - margin
-    return _INSIDE if inside else _EDGE
-
-
-@njit(error_model="numpy", nogil=True, cache=True)
-def _fetch(flat, offset, lines, cols, stride, box, limit):
+def _fetch(flat, start, stride, boxes, view, limit):
     """Have the cache lines of a footprint loaded, unless they are more than `limit`: then the hint costs too much."""
-    if box[4] <= MIN_DEPTH:
-        return
-    left, right = max(np.int64(box[0]), 0), min(np.int64(box[1]) + 1, cols - 1)
-    low, high = max(np.int64(box[2]), 0), min(np.int64(box[3]) + 1, lines - 1)
+    left, right, low, high = boxes[0, view], boxes[1, view], boxes[2, view], boxes[3, view]
     step = 64 // flat.itemsize
     if (high - low + 1) * ((right - left) // step + 2) <= limit:
         for row in range(low, high + 1):
             for column in range(left, right + step, step):
-                prefetch(flat, offset + row * stride + column)
+                prefetch(flat, start + row * stride + column)
 
 
 @njit(error_model="numpy", nogil=True, cache=True)
-def _add_view(flat, stride, ends, c, kind, weight, right, down, tall, wide, total):
-    """All of a tile, one view."""
+def _add_view(flat, start, stride, ends, c, view, kind, weight, right, down, tall, wide, sums, to):
+    """All of a tile, one view, onto the plane of `sums` (n,) that begins at `to`."""
     for band in range(0, tall, BAND):
         place = (
-            np.float32(c[0] + band * c[2]),
-            np.float32(c[1]),
-            np.float32(c[2]),
-            np.float32(c[3] + band * c[5]),
-            np.float32(c[4]),
-            np.float32(c[5]),
-            np.float32(c[6] + band * c[8]),
-            np.float32(c[7]),
-            np.float32(c[8]),
+            np.float32(c[0, view] + band * c[2, view]),
+            np.float32(c[1, view]),
+            np.float32(c[2, view]),
+            np.float32(c[3, view] + band * c[5, view]),
+            np.float32(c[4, view]),
+            np.float32(c[5, view]),
+            np.float32(c[6, view] + band * c[8, view]),
+            np.float32(c[7, view]),
+            np.float32(c[8, view]),
         )
-        first, count = band * wide, min(BAND, tall - band) * wide
+        first, count = to + band * wide, min(BAND, tall - band) * wide
         if kind == _INSIDE:
             for at in range(0, count, LANES):
-                add_samples_inside(flat, stride, right, down, at, place, ends, weight, total, first + at)
+                add_samples_inside(flat, start, stride, right, down, at, place, ends, weight, sums, first + at)
         else:
             for at in range(0, count, LANES):
-                add_samples_anywhere(flat, stride, right, down, at, place, ends, weight, total, first + at)
+                add_samples_anywhere(flat, start, stride, right, down, at, place, ends, weight, sums, first + at)
 
 
 @njit(error_model="numpy", nogil=True, cache=True)
@@ -118,50 +109,43 @@ def _tile(views, scales, slots, matrices, weights, pose, i0, i1, j0, j1, out):
     """All views onto rows i0:i1 and columns j0:j1 of `out` (planes, rows, cols)."""
     _, rows, cols = views.shape
     flat, pixels = views.reshape(-1), rows * cols
-    lines, stride = max(rows, 2), cols if rows > 1 else 0  # the row of a fan is its own neighbour
-    ends = np.float32(cols - 1), np.float32(lines - 1)
+    stride = cols if rows > 1 else 0  # the row of a fan is its own neighbour
+    ends = np.float32(cols - 1), np.float32(max(rows, 2) - 1)
     planes, count = weights.shape
     tall, wide = i1 - i0, j1 - j0
     size = -(-tall * wide // LANES) * LANES  # with those lanes that the tile does not fill: its rows go on there
     right, down = np.empty(BAND * wide, np.float32), np.empty(BAND * wide, np.float32)
     for t in range(BAND * wide):
         right[t], down[t] = t % wide, t // wide
-    sums, value = np.zeros((planes, size), np.float32), np.empty(size, np.float32)
+    sums = np.zeros((planes + 1) * size, np.float32)  # one plane after the other; the last is scratch
+    scratch = planes * size
 
-    c, boxes = np.empty((9, count)), np.empty((6, count))
+    c, kinds, boxes = np.empty((9, count)), np.empty(count, np.int64), np.empty((4, count), np.int64)
     _place(matrices, pose, i0, j0, c)
-    _footprints(c, -(-size // wide), wide, boxes)
-    seen, order, kinds = 0, np.empty(count, np.int64), np.empty(count, np.int64)
-    for view in range(count):
-        kinds[view] = _kind(boxes[:, view], rows, cols)
-        if kinds[view] != _OUTSIDE:
-            order[seen] = view
-            seen += 1
-
-    for n in range(seen):
-        if n + 1 < seen:
-            _fetch(flat, slots[order[n + 1]] * pixels, rows, cols, stride, boxes[:, order[n + 1]], size // 2)
-        view = order[n]
-        start = slots[view] * pixels
-        projection, scale = flat[start : start + pixels], scales[slots[view]]
+    _footprints(c, -(-size // wide), wide, rows, cols, kinds, boxes)
+    order = np.flatnonzero(kinds != _OUTSIDE)
+    for n in range(order.size):
+        view, ahead = order[n], order[min(n + 1, order.size - 1)]
+        _fetch(flat, slots[ahead] * pixels, stride, boxes, ahead, size // 2)
         wanted, plane = 0, 0
         for k in range(planes):
             if weights[k, view] != 0:
                 wanted, plane = wanted + 1, k
+        weight, to = scales[slots[view]], scratch
         if wanted == 1:
-            weight = scale * weights[plane, view]
-            _add_view(projection, stride, ends, c[:, view], kinds[view], weight, right, down, tall, wide, sums[plane])
-        else:
-            value[:] = 0
-            _add_view(projection, stride, ends, c[:, view], kinds[view], scale, right, down, tall, wide, value)
+            weight, to = weight * weights[plane, view], plane * size
+        start, kind = slots[view] * pixels, kinds[view]
+        _add_view(flat, start, stride, ends, c, view, kind, weight, right, down, tall, wide, sums, to)
+        if wanted > 1:
             for k in range(planes):
                 for t in range(size):
-                    sums[k, t] += weights[k, view] * value[t]
+                    sums[k * size + t] += weights[k, view] * sums[scratch + t]
+            sums[scratch:] = 0
 
     for plane in range(planes):
         for i in range(tall):
             for j in range(wide):
-                out[plane, i0 + i, j0 + j] = sums[plane, i * wide + j]
+                out[plane, i0 + i, j0 + j] = sums[plane * size + i * wide + j]
 
 
 @njit(parallel=True, nogil=True, cache=True)

@@ -55,11 +55,11 @@ def _blend_fixed(rows: list[Any], index: Lanes, a: Lanes, b: Lanes) -> Lanes:
 
 
 def _add_samples(anywhere: bool) -> Any:
-    def add_samples(_context, view, stride, right, down, at, place, ends, weight, total, to):
+    def add_samples(_context, views, start, stride, right, down, at, place, ends, weight, total, to):
         """total[to : to + 16] += weight / w**2 * sample, for the pixels (down, right)[at : at + 16] of a tile.
 
-        view (n,) float32, or int16 and then samples LARGEST times as large; `stride` from one row to the next (0: the
-        same row again). place: 9 coefficients of (w*column, w*row, w): constant, per column and per row of the tile.
+        views (n,) float32, or int16 and then samples LARGEST times as large; the one wanted begins at `start`, with
+        `stride` from one row to the next (0: the same row again). place: 9 coefficients of (w*column, w*row, w): constant, per column and per row of the tile.
         ends: last column and row. Unless `anywhere`, the pixels are known to fall on the detector, and not near its
         end: reading memory depends on it.
         """
@@ -74,11 +74,11 @@ def _add_samples(anywhere: bool) -> Any:
 
             fixed = signature.args[0].dtype == types.int16
             unit = ONE if fixed else 1
-            columns, rows = (Lanes.load(builder, data(k), arguments[4]) for k in (2, 3))
-            c = [number * unit if k < 6 else number for k, number in enumerate(scalars(5))]
+            columns, rows = (Lanes.load(builder, data(k), arguments[5]) for k in (3, 4))
+            c = [number * unit if k < 6 else number for k, number in enumerate(scalars(6))]
             u, v, w = (c[k] + columns * c[k + 1] + rows * c[k + 2] for k in (0, 3, 6))
             near = (w.at_least(MIN_DEPTH) if anywhere else w).inverse()
-            depth, limits = near * near, [end * unit for end in scalars(6)]
+            depth, limits = near * near, [end * unit for end in scalars(7)]
             places = [u * near, v * near]
             if anywhere:
                 clamped = [place.at_least(0).at_most(end) for place, end in zip(places, limits, strict=True)]
@@ -89,14 +89,16 @@ def _add_samples(anywhere: bool) -> Any:
             (column, a), (row, b) = (
                 split(place, end if anywhere else None) for place, end in zip(places, limits, strict=True)
             )
-            pointers = [data(0), builder.gep(data(0), [arguments[1]])]
-            sample = blend(pointers, column + row * Lanes.of(builder, arguments[1]), a, b)
-            sums = Lanes.load(builder, data(8), arguments[9]) + depth * Lanes.of(builder, arguments[7]) * sample
-            sums.store(data(8), arguments[9])
+            lower = builder.gep(data(0), [arguments[1]])
+            pointers = [lower, builder.gep(lower, [arguments[2]])]
+            sample = blend(pointers, column + row * Lanes.of(builder, arguments[2]), a, b)
+            sums = Lanes.load(builder, data(9), arguments[10]) + depth * Lanes.of(builder, arguments[8]) * sample
+            sums.store(data(9), arguments[10])
             return context.get_dummy_value()
 
         number = types.int64
-        return types.void(view, number, right, down, number, place, ends, types.float32, total, number), codegen
+        kinds = (views, number, number, right, down, number, place, ends, types.float32, total, number)
+        return types.void(*kinds), codegen
 
     return intrinsic(add_samples)
 
