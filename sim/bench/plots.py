@@ -16,6 +16,7 @@ from sim.bench.report import Report
 from sim.bench.rows import Row, Series
 
 LOGARITHMIC = ("sizes",)  # plots whose axes are both logarithmic
+DISTRIBUTIONS = ("latency",)  # cumulative
 SUPTITLES = {
     "sizes": "Time over size: one side of the image, in pixels",
     "latency": "From the arrival of the last needed frame to the denoised slice",
@@ -56,6 +57,7 @@ def _targets(rows: Sequence[Row]) -> Any:
     axes.invert_yaxis()
     axes.axvline(0, color="black", linewidth=0.8)
     axes.margins(x=0.2)
+    axes.set_xlim(min(axes.get_xlim()[0], -1), max(axes.get_xlim()[1], 1))
     axes.xaxis.set_major_formatter(lambda value, _: f"{2.0**value:.3g}x")
     axes.set_xlabel("times better than the target (1: just met)")
     figure.suptitle("Figures against their targets")
@@ -82,16 +84,20 @@ def _curves(plot: str, curves: Sequence[Series]) -> Any:
     for axes, panel in zip(grid[0], panels, strict=True):
         inside = [series for series in curves if (series.suite, series.y_label) == panel]
         for series in inside:
-            axes.plot(series.x, series.y, marker="o" if len(series.x) < 20 else None, markersize=3, label=series.curve)
+            marker = "o" if len(series.x) < 20 else None
+            style = "steps-post" if plot in DISTRIBUTIONS else "default"
+            axes.plot(series.x, series.y, marker=marker, markersize=3, drawstyle=style, label=series.curve)
         if plot in LOGARITHMIC:
             axes.set_xscale("log", base=2)
             axes.set_yscale("log")
             axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         else:
             axes.set_ylim(bottom=0)
+            axes.set_xlim(left=0)
         axes.set_xlabel(inside[0].x_label)
         axes.set_ylabel(panel[1])
-        axes.set_title(panel[0], fontsize=9)
+        if len({suite for suite, _ in panels}) > 1:
+            axes.set_title(panel[0], fontsize=9)
         axes.grid(alpha=0.3)
         axes.legend(fontsize=7)
     figure.suptitle(SUPTITLES.get(plot, plot))

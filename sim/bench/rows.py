@@ -21,6 +21,7 @@ BETTER: Mapping[str, Better] = {
     "/s": "higher",
     "Hz": "higher",
     "Msamples/s": "higher",
+    "GB/s": "higher",
     "times": "higher",  # faster than a peer
     "floors": "higher",  # of a row that asks for several things at once
 }
@@ -43,6 +44,11 @@ class Figure:
         low, high = (float(x) for x in np.percentile(values, (25, 75)))
         best = min(values) if better == "lower" else max(values)
         return cls(statistics.median(values), (low, high), float(best), len(values))
+
+    def shared(self, calls: int) -> Self:
+        """Of times for so many calls: that of one."""
+        low, high = self.spread
+        return type(self)(self.value / calls, (low / calls, high / calls), self.best / calls, self.repeats)
 
     def rate(self, work: float) -> Self:
         """Of times in ms for `work` units each: units per second."""

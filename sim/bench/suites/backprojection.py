@@ -1,11 +1,16 @@
-"""Slices of 512 x 512 pixels from 150 views: rates in bilinear samples a second, each view once a pixel."""
+"""Slices of 512 x 512 pixels from 150 views: rates in bilinear samples a second, each view once a pixel.
+
+What they would be if all views were in the cache stands beside: the difference is what the memory takes.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
+import torch
 
 from sim.bench.rows import Row
 from sim.bench.scene import PLACES, SCAN, SIDE, VIEWS, full_window, place
@@ -31,7 +36,18 @@ def measure(effort: Effort) -> Iterator[Row]:
             timed(work, effort).rate(SAMPLES),
             target=FLOORS.get(name, ANY_FLOOR),
         )
+        cached = replace(window, slots=0 * window.slots)
+        figure = timed(partial(engine.reconstruct, cached, place(name)), effort).rate(SAMPLES)
+        yield Row.of(f"the same {VIEWS} times from one view, which stays in the cache, {name}", "Msamples/s", figure)
+    yield _memory(effort)
     yield from _three_slices(effort, engine)
+
+
+def _memory(effort: Effort) -> Row:
+    """What the memory gives at best: as many bytes as the views have, read in order by all threads."""
+    numbers = torch.ones(VIEWS * SCAN.rows * SCAN.cols // 2, dtype=torch.int32)
+    figure = timed(numbers.sum, effort).rate(numbers.nbytes / 1e9)
+    return Row.of(f"memory read in order, {numbers.nbytes / 1e6:.0f} MB", "GB/s", figure)
 
 
 def _three_slices(effort: Effort, engine: Reconstructor) -> Iterator[Row]:
