@@ -54,7 +54,8 @@ def check_contents(wheel: Path) -> ConfigParser:
     top = {name.split("/")[0] for name in names}
     if top != PACKAGES | {info}:
         raise SystemExit(f"wheel: expected the top-level names {sorted(PACKAGES | {info})}, got {sorted(top)}")
-    for name in [f"{package}/py.typed" for package in sorted(PACKAGES)] + [f"{info}/licenses/LICENSE"]:
+    sources = sorted(path.relative_to(CHECKOUT).as_posix() for path in (CHECKOUT / "tango_jit").rglob("*.cu"))
+    for name in [f"{package}/py.typed" for package in sorted(PACKAGES)] + [f"{info}/licenses/LICENSE", *sources]:
         if name not in names:
             raise SystemExit(f"wheel: expected the file {name}, got none")
     return entries
