@@ -31,7 +31,7 @@ class Reconstructor(Door):
     FilteredEndpoint = text_property("Where to publish filtered projections.", "tcp://127.0.0.1:*")
     SlicesEndpoint = text_property("Where to publish slices.", "tcp://127.0.0.1:*")
     Backend = text_property(
-        "Backprojector: cpu, cuda, cuda_half (16 bits), astra or reference (slow, exact). Where it cannot run: cpu, and ALARM.",
+        "Backprojector: cpu, cuda, cuda_half, astra or reference (slow, exact). Where it cannot run: cpu, and ALARM.",
         "cpu",
     )
     BudgetMb = number_property("Largest backlog of each stream, in MB.", 256)
