@@ -138,8 +138,9 @@ def _tile(views, scales, slots, matrices, weights, pose, i0, i1, j0, j1, out):
         _add_view(flat, start, stride, ends, c, view, kind, weight, right, down, tall, wide, sums, to)
         if wanted > 1:
             for k in range(planes):
-                for t in range(size):
-                    sums[k * size + t] += weights[k, view] * sums[scratch + t]
+                if weights[k, view] != 0:
+                    for t in range(size):
+                        sums[k * size + t] += weights[k, view] * sums[scratch + t]
             sums[scratch:] = 0
 
     for plane in range(planes):

@@ -59,9 +59,9 @@ def _add_samples(anywhere: bool) -> Any:
         """total[to : to + 16] += weight / w**2 * sample, for the pixels (down, right)[at : at + 16] of a tile.
 
         views (n,) float32, or int16 and then samples LARGEST times as large; the one wanted begins at `start`, with
-        `stride` from one row to the next (0: the same row again). place: 9 coefficients of (w*column, w*row, w): constant, per column and per row of the tile.
-        ends: last column and row. Unless `anywhere`, the pixels are known to fall on the detector, and not near its
-        end: reading memory depends on it.
+        `stride` from one row to the next (0: the same row again). place: 9 coefficients of (w*column, w*row, w):
+        constant, per column and per row of the tile. ends: last column and row. Unless `anywhere`, the pixels are known
+        to fall on the detector, and not near its end: reading memory depends on it.
         """
 
         def codegen(context, builder, signature, arguments):
