@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from tango_jit.recon.center import Search, find_center
+from tango_jit.recon.center import TRUSTED, Search, find_center
 from tango_jit.recon.pipeline import Pipeline
 
 
@@ -19,19 +19,31 @@ class CenterSearch:
     def forget(self) -> None:
         """Give up: the window of this search is gone."""
         self._steps: Iterator[Search] = iter(())
-        self._wanted = False
+        self._wanted = ""
+        self._doubt = ""
 
-    def begin(self) -> None:
-        """Search anew from the next `step` on (may be called from any thread)."""
-        self._wanted = True
+    def begin(self, method: str) -> None:
+        """Search anew from the next `step` on (may be called from any thread). `method`: see `find_center`."""
+        self._wanted = method
 
     def step(self, pipeline: Pipeline) -> dict[str, Any]:
-        """A fraction of a second of work; returns `progress` (%) and `center_found_px` if there is news of them."""
+        """A fraction of a second of work; returns what is news of `progress` (%), `center_found_px` and
+        `center_confidence`."""
         if self._wanted and (window := pipeline.window()) is not None:
-            self._wanted = False
-            self._steps = find_center(window, pipeline.geometry, backend=self._backend)
+            method, self._wanted = self._wanted, ""
+            self._steps = find_center(window, pipeline.geometry, backend=self._backend, method=method)
         found = next(self._steps, None)
         if found is None:
             return {}
         center = pipeline.options.center_offset_px + found.shift_px
-        return {"progress": 100 * found.progress, "center_found_px": center}
+        if found.confidence < TRUSTED:
+            self._doubt = (
+                f"FindCenter: do not trust {center:.2f} px: confidence {found.confidence:.2f}, expected {TRUSTED:g} or "
+                "more; the views are too noisy, or the centre is too far off"
+            )
+        return {"progress": 100 * found.progress, "center_found_px": center, "center_confidence": found.confidence}
+
+    def doubt(self) -> str:
+        """Why the answer that was just found is not to be trusted, once; empty: there is no doubt, or no answer."""
+        doubt, self._doubt = self._doubt, ""
+        return doubt

@@ -125,13 +125,14 @@ class ReconstructorService(Service):
             self._unused = 0
 
     def find_center(self) -> None:
-        """Search the centre of rotation in the present window, between frames; `progress` and `center_found_px` tell.
+        """Search the centre of rotation in the present window, between frames; `progress`, `center_found_px` and
+        `center_confidence` tell.
 
         Raises ValueError before a window is full.
         """
         if self._pipeline is None or self._pipeline.fill < 1:
             raise ValueError("FindCenter: expected a full window, but the turn is not complete yet")
-        self._spare_time.search.begin()
+        self._spare_time.search.begin(self.values["center_method"].lower())
         self.publish(progress=0.0)
 
     def make_preview(self) -> None:
@@ -235,6 +236,8 @@ class ReconstructorService(Service):
             self.trouble(f"preview: {error}")
             return
         self.publish(**news)
+        if doubt := self._spare_time.search.doubt():
+            self.trouble(doubt)
         if preview is not None and self._header is not None:
             self._slices_out.send(preview.message(self._header.series, self.values["generation"]))
             self.announce(**preview.values())

@@ -1,9 +1,11 @@
 """The signals of the reconstructor, those of its slices apart (see slices.py)."""
 
+from tango_jit.recon.center import METHODS, TRUSTED
 from tango_jit.recon.preprocess import FILTERS
 from tango_jit.services import preview_signals
 from tango_jit.signals import Signal, setting
 
+CENTER_METHODS = tuple(method.upper() for method in METHODS)
 FILTER_NAMES = tuple(f.upper().replace("-", "_") for f in FILTERS)
 
 SETTINGS = (
@@ -31,6 +33,14 @@ SETTINGS = (
         maximum=4096,
         default=0.0,
         format="%8.3f",
+    ),
+    setting(
+        "center_method",
+        "enum",
+        "How FindCenter searches: by the sharpness of a slice, by opposite views, or both (AUTO).",
+        choices=CENTER_METHODS,
+        default=CENTER_METHODS[0],
+        level="expert",
     ),
     setting(
         "full_turn", "bool", "Parallel beam: use a window of 360 instead of 180 degrees.", default=False, level="expert"
@@ -162,6 +172,13 @@ FIGURES = (
     Signal("flat_age_s", "float", "Since the flat field of this series came.", unit="s", format="%7.0f"),
     Signal(
         "center_found_px", "float", "What FindCenter found: a value for center_offset_px.", unit="px", format="%8.3f"
+    ),
+    Signal(
+        "center_confidence",
+        "float",
+        "How sure FindCenter is, 0 to 1: do halves of the data, and both methods, agree. Below 0.5 it is a guess.",
+        warning=(TRUSTED, None),
+        format="%5.2f",
     ),
     Signal("progress", "float", "Progress of FindCenter.", unit="%", format="%5.1f", default=0.0),
     Signal("slices", "str", "The slices that were placed by hand, as JSON.", level="expert"),

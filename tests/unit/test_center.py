@@ -5,11 +5,13 @@ import pytest
 
 from sim.record import record
 from sim.scenario import load
-from tango_jit.recon.center import find_center
+from tango_jit.geometry import ScanGeometry
+from tango_jit.recon.center import TRUSTED, Search, both, find_center
+from tango_jit.recon.center.search import confidence
 from tango_jit.recon.preprocess import Preprocessor
 from tango_jit.recon.window import ProjectionWindow
 from tango_jit.recordings import open_recording
-from tests.real_scans import htc_stream, tooth, walnut
+from tests.real_scans import dendrite, htc_geometry, htc_stream, savu, tooth, walnut
 
 
 def window_of(path, shift_px: float, views: int | None = None):
@@ -29,11 +31,69 @@ def window_of(path, shift_px: float, views: int | None = None):
 
 
 @pytest.mark.parametrize(("scan", "views"), [(htc_stream, 180), (walnut, None), (tooth, None)])
-def test_the_given_centre_is_found_again(shared_data, tmp_path, scan, views):
+@pytest.mark.parametrize(("method", "tolerance_px"), [("auto", 0.3), ("opposite", 0.5)])
+def test_the_given_centre_is_found_again(shared_data, tmp_path, scan, views, method, tolerance_px):
     window, geometry = window_of(scan(tmp_path), -6.3, views)
-    *_, last = find_center(window, geometry, reach_px=8)
+    *_, last = find_center(window, geometry, reach_px=8, method=method)
     assert last.progress == 1
-    assert last.shift_px == pytest.approx(6.3, abs=0.3)
+    assert last.shift_px == pytest.approx(6.3, abs=tolerance_px)
+    assert last.confidence > 0.9
+
+
+def test_a_scan_in_three_dimensions_is_centred_by_its_mid_rows(shared_data, tmp_path):
+    window, geometry = window_of(savu(tmp_path), -6.3)
+    *_, last = find_center(window, geometry, method="opposite")
+    assert last.shift_px == pytest.approx(6.3, abs=0.5)
+    assert last.confidence > 0.9
+
+
+def test_where_noise_hides_the_object_the_answer_is_a_guess_and_said_to_be_one(shared_data, tmp_path):
+    """Sharpness finds nothing in it and says so; opposite views still come near."""
+    window, geometry = window_of(dendrite(tmp_path), -6.3)
+    opposite, sharpest = (
+        list(find_center(window, geometry, method=method))[-1] for method in ("opposite", "sharpness")
+    )
+    assert sharpest.confidence < 0.1
+    assert opposite.shift_px == pytest.approx(6.3, abs=1.0)
+    assert both(opposite, sharpest).shift_px == opposite.shift_px
+    assert both(opposite, sharpest).confidence < TRUSTED
+
+
+@pytest.mark.parametrize("geometry", [htc_geometry(), ScanGeometry.parallel(rows=1, cols=400, pixel_mm=1.0)])
+def test_pure_noise_is_not_trusted(geometry):
+    span = geometry.full_turn_rad
+    for seed in range(3):
+        frames = np.random.default_rng(seed).standard_normal((160, 1, geometry.cols)).astype(np.float32)
+        ring = ProjectionWindow(geometry)
+        for k, view in enumerate(Preprocessor(geometry, linear=True)(frames)):
+            ring.add(k, span * k / 160, view)
+        window = ring.window()
+        assert window is not None
+        *_, last = find_center(window, geometry, method="opposite" if seed else "auto")
+        assert last.confidence < 0.2
+
+
+def test_what_makes_an_answer_sure():
+    peak = {float(s): 1 / (1 + (s - 2) ** 2) for s in range(-10, 11)}
+    beside = {s: peak.get(s - 3, 0.0) for s in peak}
+    assert confidence(peak, peak, peak) == 1
+    assert confidence(peak, peak, beside) == pytest.approx(0.1)  # 3 pixels apart
+    assert confidence({s: s for s in peak}, peak, peak) == 0  # at the end of the range
+    two = {s: max(peak[s], peak.get(-s - 4, 0.0) * 0.99) for s in peak}
+    assert confidence(two, two, two) < 0.1
+
+
+def test_two_methods_confirm_or_contradict_each_other():
+    one, near, far = Search(1, 2.0, 0.6), Search(1, 2.4, 0.5), Search(1, 9.0, 0.5)
+    assert both(one, near) == Search(1, 2.4, 1 - 0.4 * 0.5)
+    assert both(one, far) == Search(1, 2.0, 0.3)
+    assert both(far, one) == Search(1, 2.0, 0.3)
+
+
+def test_an_unknown_method_is_refused(shared_data, tmp_path):
+    window, geometry = window_of(walnut(tmp_path), 0.0)
+    with pytest.raises(ValueError, match="method: expected one of auto, sharpness, opposite, got 'eye'"):
+        find_center(window, geometry, method="eye")
 
 
 @pytest.mark.parametrize("shift_px", [8.0, -3.0, 15.0])
@@ -44,6 +104,7 @@ def test_moving_balls_are_centred_from_far_away(tmp_path, shift_px):
     window, geometry = window_of(path, shift_px)
     *_, last = find_center(window, geometry)
     assert last.shift_px == pytest.approx(-shift_px, abs=0.4)
+    assert last.confidence > TRUSTED
 
 
 def test_progress_grows_and_the_window_may_go_on(shared_data, tmp_path):
