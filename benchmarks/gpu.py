@@ -212,9 +212,9 @@ def trainer(settings: TrainerSettings) -> Trainer:
 def training(repeats: int) -> Iterator[Row]:
     several = PAPER.edited(frames=3)
     for name, settings, target in (("Standard", PAPER, 1500), ("T3", several, 1500), ("PRODUCT", PRODUCT, None)):
-        step = trainer(settings).step
+        made = trainer(settings)
         what = f"training, {name}, {settings.batch_size} patches of {settings.patch_size}²"
-        yield row(what, 1e3 / call_ms(step, repeats), "/s", target)
+        yield row(what, 1e3 / call_ms(made.step, repeats), "/s", target, trouble=made.trouble)
 
 
 def inference(repeats: int) -> Iterator[Row]:
@@ -313,7 +313,7 @@ def main() -> int:
                     if made["target"] is None
                     else f"   target {made['target']:g}: {'met' if made['met'] else 'MISSED'}"
                 )
-                more = "".join(f", {key} {made[key]}" for key in ("device_ms", "p50") if key in made)
+                more = "".join(f", {key} {made[key]}" for key in ("device_ms", "p50", "trouble") if made.get(key))
                 print(f"{made['name']:75s} {made['value']:10g} {made['unit']}{more}{aimed}", flush=True)
         except Exception as error:  # the time on a device is short: the other parts go on
             failed = True

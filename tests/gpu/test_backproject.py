@@ -142,12 +142,12 @@ def test_a_ring_gives_back_what_was_put(texel: int) -> None:
 
 @pytest.mark.parametrize("texel", TEXELS)
 def test_the_estimate_of_a_ring_is_near_the_truth(texel: int) -> None:
-    """What is free less afterwards, on a device that others may use too: within 10 %, and 32 MB."""
+    """Never more is taken than said, but for 32 MB of whatever else, and not much less."""
     torch.cuda.synchronize()
     before = torch.cuda.mem_get_info()[0]
     ring = CudaRing.empty(300, 647, 768, texel)
     taken = before - torch.cuda.mem_get_info()[0]
-    assert abs(taken - ring.nbytes) < 0.1 * ring.nbytes + (32 << 20)
+    assert 0.75 * ring.nbytes < taken < ring.nbytes + (32 << 20)
     del ring
     torch.cuda.synchronize()
     assert abs(torch.cuda.mem_get_info()[0] - before) < 32 << 20

@@ -127,10 +127,10 @@ def packed(
     views = np.zeros(len(slots), VIEW)
     views["matrix"], views["layer"], views["slot"] = matrices[order], layers[order], slots[order]
     views["weights"][:, : len(weights)] = weights.T[order]
-    found, first, count = np.unique(banks[order], return_index=True, return_counts=True)
-    runs = np.zeros(len(found), RUN)
-    runs["texture"] = [ring.texture(bank) for bank in found]
-    runs["first"], runs["end"] = first, first + count
+    first = np.flatnonzero(np.diff(banks[order], prepend=-1))
+    runs = np.zeros(len(first), RUN)
+    runs["texture"] = [ring.texture(bank) for bank in banks[order][first]]
+    runs["first"], runs["end"] = first, np.append(first[1:], len(slots))[: len(first)]
     return views, runs
 
 

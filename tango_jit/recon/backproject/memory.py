@@ -8,15 +8,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-# Texture arrays are stored in blocks of 64 bytes by 8 rows, and taken from the device in pages.
-_BLOCK_BYTES, _BLOCK_ROWS = 64, 8
+# Texture arrays are stored in blocks of 64 bytes by 8 rows, or 16, 32, 64, 128 where there are more rows.
+_BLOCK_BYTES, _BLOCK_ROWS, _HIGHEST_BLOCK = 64, 8, 128
 EXACT, HALF = 4, 2  # bytes of a texel
 _LIBRARIES = 128 << 20  # work space of cuFFT, cuDNN and cuBLAS, compiled kernels
 
 
 def ring_bytes(views: int, rows: int, cols: int, texel: int = EXACT) -> int:
-    """A ring of filtered views as texture arrays, about."""
-    return views * _up(cols * texel, _BLOCK_BYTES) * _up(rows, _BLOCK_ROWS)
+    """A ring of filtered views as texture arrays, at most."""
+    block = min(max(1 << (rows - 1).bit_length(), _BLOCK_ROWS), _HIGHEST_BLOCK)
+    return views * _up(cols * texel, _BLOCK_BYTES) * _up(rows, block)
 
 
 def filter_bytes(frames: int, rows: int, cols: int, padded: int | None = None) -> int:
