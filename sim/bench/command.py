@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from sim.bench.machine import Watch, describe
@@ -46,8 +47,9 @@ def bench(
     if quick and not suite:
         console.print(f"[dim]left out by --quick: {', '.join(UNHURRIED)}; --suite asks for one of them")
     with interrupts():
-        for name in chosen(suite, report, quick=quick, resume=resume):
-            report = run(report, name, effort, number)
+        names = chosen(suite, report, quick=quick, resume=resume)
+        for place, name in enumerate(names, 1):
+            report = run(report, name, effort, number, f"suite {place} of {len(names)}")
             if json is not None:
                 report.write(json)
     if markdown is not None:
@@ -99,17 +101,22 @@ def check(asked: list[str] | None, json: Path | None, markdown: Path | None, plo
         raise ValueError("--resume: expected --json with the file to go on with, got none")
 
 
-def run(report: Report, suite: str, effort: Effort, threads: int) -> Report:
-    """The report with this suite; its rows are shown as they come."""
+def run(report: Report, suite: str, effort: Effort, threads: int, place: str) -> Report:
+    """The report with this suite; its rows are shown as they come, and below them for how long it has been going on."""
     console.rule(f"[bold]{suite}[/]: {SUITES[suite]}", align="left")
     watch, measured, failed = Watch(), list[Row | Series](), ""
     try:
-        with console.status(f"{suite} ...") as status, closing(measure(suite, effort, threads)) as items:
+        columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
+        with (
+            Progress(*columns, console=console, transient=True) as bar,
+            closing(measure(suite, effort, threads)) as items,
+        ):
+            task = bar.add_task(f"{place}: {suite}", total=None)
             for item in items:
                 measured.append(item)
                 if isinstance(item, Row):
-                    status.update(f"{suite}: {len(measured)} figures ...")
-                    console.print(line(item))
+                    bar.update(task, description=f"{place}: {suite}, {len(measured)} figures")
+                    bar.console.print(line(item))
     except SuiteError as error:
         failed = str(error)
         console.print(f"[red]{suite} came to no end: {escape(failed)}")

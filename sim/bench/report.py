@@ -41,7 +41,14 @@ class Report:
         return report
 
     def with_suite(self, name: str, facts: Mapping[str, Any], measured: Iterable[Row | Series]) -> Self:
-        """This suite measured anew; the others as they are, in the order in which they first came."""
+        """This suite measured anew; the others as they are, in the order in which they first came.
+
+        Raises ValueError for two rows of one name, which later runs could not be compared with.
+        """
+        measured = list(measured)
+        names = [item.name for item in measured if isinstance(item, Row)]
+        if twice := {row for row in names if names.count(row) > 1}:
+            raise ValueError(f"suite {name}: expected a name for each row, got twice: {', '.join(sorted(twice))}")
         order = [*self.suites, *([] if name in self.suites else [name])]
         rows, series = [r for r in self.rows if r.suite != name], [s for s in self.series if s.suite != name]
         for item in measured:

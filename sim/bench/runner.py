@@ -7,7 +7,7 @@ import os
 import signal
 import traceback
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from importlib import import_module
 from multiprocessing.connection import Connection
 from typing import Any
@@ -31,6 +31,7 @@ SUITES = {
     "sustained": "the highest frame rate without a loss",
     "memory": "minutes of frames through all four servers",
 }
+LIVE = ("live", "demo", "sustained", "memory")  # whose servers share the cores as they do in operation
 UNHURRIED = ("demo", "sustained", "memory")  # too long for --quick
 LEAVE_S = 60.0  # servers get 10 s each to end
 
@@ -43,7 +44,7 @@ def measure(suite: str, effort: Effort, threads: int) -> Generator[Row | Series,
     """What the suite measures, as it comes. Raises SuiteError with the reason where it breaks off."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
-    with _threads(threads):
+    with _threads(threads) if suite not in LIVE else nullcontext():
         process = context.Process(target=_work, args=(suite, effort, threads, theirs), name=f"bench {suite}")
         process.start()
     theirs.close()

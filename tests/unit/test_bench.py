@@ -133,6 +133,11 @@ def test_a_suite_measured_again_takes_the_place_of_the_earlier_one():
     assert list(again.suites) == ["pairs", "transport"]
 
 
+def test_rows_of_a_suite_have_names_of_their_own():
+    with pytest.raises(ValueError, match="suite pairs: expected a name for each row, got twice: first"):
+        Report(COMPUTER).with_suite("pairs", FACTS, [Row("first", "ms", 1.0), Row("first", "ms", 2.0)])
+
+
 def test_another_computer_has_a_file_of_its_own(tmp_path):
     path = tmp_path / "out.json"
     Report(COMPUTER).write(path)

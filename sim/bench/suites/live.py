@@ -56,7 +56,7 @@ def figures(seen: Observation, setup: Setup, *, targets: bool) -> Iterator[Row]:
     yield Row.of("training steps", "/s", seen.rate("trainer.steps"), target=floor(5.0))
     yield Row("mean use of a pair, so far", "uses", seen.values("trainer.reuse")[-1], target=floor(16.0))
     pairs = [x for x in seen.values("trainer.samples_per_s") if np.isfinite(x)]
-    yield Row("new pairs", "/s", float(np.median(pairs)) if pairs else 0.0)
+    yield Row("new pairs", "/s", float(np.mean(pairs)) if pairs else 0.0)
     yield Row("filtered frames that the trainer missed", "frames", seen.grown("trainer.frames_lost"))
     ceilings = {50: 500.0, 99: 1000.0}
     for client, of in CLIENTS.items():

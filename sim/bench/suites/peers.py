@@ -187,7 +187,7 @@ def _rtk(effort: Effort, ours: Callable[[], float]) -> Iterator[Row]:
 def _compared(what: str, ours: Figure, name: str, theirs: Figure, floor: float | None) -> Iterator[Row]:
     """The peer's time, ours beside it, and how many times faster that is."""
     yield Row.of(f"{what}, {name}", "ms", theirs)
-    yield Row.of(f"{what}, ours", "ms", ours, peer=Peer(name, theirs.value))
+    yield Row.of(f"{what}, ours in turn with it ({name.split()[0]})", "ms", ours, peer=Peer(name, theirs.value))
     if not theirs.value:
         yield Row.not_run(f"{what}: faster than {name}", "times", "its time is not above that of nothing", target=floor)
         return

@@ -1,0 +1,107 @@
+"""What a live run is said to have been: rates, latencies, losses, growth, from what was seen of it."""
+
+from __future__ import annotations
+
+import pytest
+
+from sim.bench.observe import Observation, Sample
+from sim.bench.rows import Row
+from sim.bench.station import Seen, Setup
+from sim.bench.suites.live import figures
+from sim.bench.suites.memory import growth
+from sim.bench.suites.sustained import holds
+
+SETUP = Setup(period_s=0.01, side=512)
+
+
+def run(seconds: int = 10, *, sent_hz: float = 100.0, lost: int = 0, latency_s: float = 0.25) -> Observation:
+    """Steady operation: each of three slices twice a second, 8 steps a second; Tango 10 ms after ZeroMQ."""
+    samples = []
+    for second in range(seconds + 1):
+        counters = {
+            "detector.frames_sent": sent_hz * second,
+            "detector.frames_held_back": 0.0,
+            "reconstructor.frames_received": sent_hz * second,
+            "reconstructor.frames_lost": lost * second / seconds,
+            "trainer.steps": 8.0 * second,
+            "trainer.samples_per_s": float("nan") if second == 0 else 64.0,
+            "trainer.reuse": 1.5,
+            "trainer.frames_lost": 0.0,
+            "denoiser.accuracy": 0.6,
+        }
+        samples.append(Sample(100.0 + second, counters, {"trainer": 500.0 + second, "detector": 200.0}))
+    zmq = [
+        Seen(name, 50 * k, 100.25 + k / 2, 100.25 + k / 2 - latency_s, 3)
+        for k in range(2 * seconds)
+        for name in ("xy", "xz", "yz")
+    ]
+    by_tango = [Seen(seen.slice, seen.last_frame, seen.at_s + 0.01) for seen in zmq]
+    again = [Seen(seen.slice, seen.last_frame, seen.at_s + 0.2) for seen in zmq]  # read once more: does not count
+    unknown = [Seen("xy", 12345, 105.0)]  # of which nobody knows when it was needed
+    return Observation(tuple(samples), tuple(zmq), (*by_tango, *again, *unknown))
+
+
+def table(seen: Observation) -> dict[str, Row]:
+    return {row.name: row for row in figures(seen, SETUP, targets=True)}
+
+
+def test_latencies_count_from_the_last_needed_frame_once_a_picture():
+    seen = run()
+    assert seen.latency_ms() == pytest.approx([250.0] * 60)
+    assert seen.tango_latency_ms() == pytest.approx([260.0] * 60)
+    rows = table(seen)
+    assert rows["latency p99, last needed frame to denoised slice at a ZeroMQ client"].met is True
+    assert rows["latency p50, last needed frame to denoised slice at a Tango client's read"].value == pytest.approx(260)
+
+
+def test_rates_are_those_of_all_the_time():
+    seen = run()
+    assert seen.rate("trainer.steps").value == pytest.approx(8.0)
+    assert seen.slices_hz()["xz"].value == pytest.approx(2.0)
+    rows = table(seen)
+    assert all(row.met for row in rows.values() if row.target is not None)
+    assert len([row for row in rows.values() if row.target is not None]) == 9
+
+
+@pytest.mark.parametrize(
+    ("seen", "missed"),
+    [
+        (run(lost=3), "frames lost on the way to the reconstructor"),
+        (run(sent_hz=98.0), "frames sent"),
+        (run(latency_s=1.5), "latency p99, last needed frame to denoised slice at a ZeroMQ client"),
+    ],
+)
+def test_each_floor_can_be_missed(seen, missed):
+    assert table(seen)[missed].met is False
+
+
+def test_pictures_without_trained_weights_do_not_count():
+    seen = run()
+    raw = tuple(Seen(s.slice, s.last_frame, s.at_s, s.needed_at_s, 0) for s in seen.zmq)
+    rows = table(Observation(seen.samples, raw, seen.tango))
+    assert rows["denoised pictures of slice xy"].value == 0.0
+    assert rows["denoised pictures of slice xy"].met is False
+
+
+def test_a_slice_that_never_came_is_a_missed_floor():
+    seen = run()
+    rows = table(Observation(seen.samples, (), ()))
+    assert rows["denoised pictures of slice yz"].met is False
+    latency = rows["latency p50, last needed frame to denoised slice at a ZeroMQ client"]
+    assert (latency.value, latency.met, latency.note) == (None, None, "not run: no slice came")
+
+
+def test_a_frame_rate_holds_without_loss_and_without_a_pile():
+    assert holds(10.0, run())
+    assert not holds(10.0, run(lost=1))
+    assert not holds(10.0, run(sent_hz=98.0))
+
+
+def test_memory_growth_compares_thirds():
+    rows = {row.name: row for row in growth(run(89)) if isinstance(row, Row)}
+    grown = next(row for name, row in rows.items() if name.startswith("trainer: growth"))
+    assert grown.value == pytest.approx(100 * (574.5 / 544.5 - 1), rel=1e-6)  # means of 530..559 and 560..589
+    assert grown.met is False
+    steady = next(row for name, row in rows.items() if name.startswith("detector: growth"))
+    assert steady.value == pytest.approx(0.0)
+    assert steady.met is True
