@@ -12,7 +12,7 @@ help:
 	@echo "make demo        servers, a replayed scan and a live table; Ctrl-C stops everything"
 	@echo "make test        all tests;  make test ARGS='-k window'  some of them"
 	@echo "make lint        ruff, pyright, import-linter"
-	@echo "make bench       the rates of every stage on this machine"
+	@echo "make bench       every figure of this machine, beside targets and peers;  make bench ARGS=--quick"
 	@echo "make wheel-test  build the wheel, install it into an empty environment and run its scripts"
 
 venv: $(VENV)/installed-dev
@@ -45,8 +45,12 @@ lint: venv
 	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 
-bench: venv
-	$(BIN)/python -m benchmarks.run $(ARGS)
+bench: $(VENV)/installed-bench
+	$(BIN)/tango-jit bench $(ARGS)
+
+$(VENV)/installed-bench: $(VENV)/installed
+	$(INSTALL) ".[bench]"
+	touch $@
 
 wheel-test: venv
 	$(BIN)/python tools/check_wheel.py

@@ -1,4 +1,4 @@
-"""What is measured, and how: `make bench`, or one file by `python -m benchmarks.NAME`."""
+"""Closer looks than `tango-jit bench` takes, one by `python -m benchmarks.NAME`; its results are in `results`."""
 
 import os
 
