@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -47,6 +47,7 @@ class Pipeline:
         check_center(header.geometry, options.center_offset_px)
         self.geometry = header.geometry.shifted(options.center_offset_px)
         self.options = options
+        self._header = header
         self._preprocess = Preprocessor(
             self.geometry,
             filter=options.filter,
@@ -63,6 +64,18 @@ class Pipeline:
         self._engine = Reconstructor(self.geometry, backend)
         self._slices = IncrementalSlices(self._engine)
         self._coverage: dict[SliceGeometry, float] = {}
+
+    def filtered_header(self, series: str) -> Header:
+        """The header of the filtered views, as a series of that name."""
+        return replace(
+            self._header,
+            series=series,
+            stage="filtered",
+            geometry=self.geometry,
+            linear=True,
+            filter=self.options.filter,
+            full_turn=self.options.full_turn,
+        )
 
     @property
     def shape(self) -> tuple[int, int]:

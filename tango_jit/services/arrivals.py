@@ -81,6 +81,16 @@ class Arrivals(Pace):
         """Was a frame refused in these last seconds?"""
         return now_s - self._refused_at_s < seconds
 
+    def figures(self) -> dict[str, int]:
+        """Of the signals that count frames."""
+        count = self.count
+        return {
+            "frames_received": count.received,
+            "frames_lost": count.lost,
+            "frames_late": count.late,
+            "frames_duplicate": count.duplicate,
+        }
+
     def forget_losses(self) -> None:
         """Count anew."""
         self.count, self.refused, self._lost_seen, self._repeats = FrameCount(), 0, 0, 0

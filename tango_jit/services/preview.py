@@ -13,6 +13,11 @@ from tango_jit.recon.volume import PART_PIXELS, Image, Part, StaleWindowError, V
 from tango_jit.streams import Volume
 
 
+def preview_bytes(size: int) -> int:
+    """Memory of a volume of `size` voxels a side."""
+    return 4 * size**3
+
+
 @dataclass(frozen=True)
 class Preview:
     """A volume: `data` (slices, rows, cols) in mm^-1 at `place`, of the frames `first_frame` to `last_frame`."""

@@ -21,6 +21,7 @@ from tango_jit.recon.window import WindowOverflowError
 from tango_jit.services.arrivals import Arrivals
 from tango_jit.services.backends import FAILURES, BackendChoice
 from tango_jit.services.calibration import Calibration
+from tango_jit.services.preview import preview_bytes
 from tango_jit.services.rates import Rate
 from tango_jit.services.reconstructor_condition import LOSS_ALARM_S, condition
 from tango_jit.services.reconstructor_settings import check, options
@@ -72,6 +73,7 @@ class ReconstructorService(Service):
         self._frame_threads, self._slice_threads = min(threads or share.frames, share.frames), threads or share.slices
         self._filtered = Publisher(filtered_endpoint, budget_bytes=budget_bytes)
         self._slices_out = Publisher(slices_endpoint, budget_bytes=budget_bytes)
+        self._slices_out.expect(preview_bytes(self.values["preview_size"]))
         self._table = slices or SliceTable()
         self._moved_at = 0.0  # when slices were last placed: pictures of the new place cannot be older
         self._inbox = Mailbox(budget_bytes, "lossless")
@@ -130,8 +132,7 @@ class ReconstructorService(Service):
 
         Raises ValueError before a window is full.
         """
-        if self._pipeline is None or self._pipeline.fill < 1:
-            raise ValueError("FindCenter: expected a full window, but the turn is not complete yet")
+        self._refuse_unfilled("FindCenter")
         self._spare_time.search.begin(self.values["center_method"].lower())
         self.publish(progress=0.0)
 
@@ -140,16 +141,21 @@ class ReconstructorService(Service):
 
         Raises ValueError before a window is full.
         """
-        if self._pipeline is None or self._pipeline.fill < 1:
-            raise ValueError("MakePreview: expected a full window, but the turn is not complete yet")
+        self._refuse_unfilled("MakePreview")
         self._spare_time.preview.begin()
         self.publish(preview_progress=0.0)
         self.wake()
+
+    def _refuse_unfilled(self, command: str) -> None:
+        if self._pipeline is None or self._pipeline.fill < 1:
+            raise ValueError(f"{command}: expected a full window, but the turn is not complete yet")
 
     # ---- settings
 
     def accept(self, name: str, value: Any) -> None:
         check(name, {**self.values, name: value}, None if self._header is None else self._header.geometry)
+        if name == "preview_size":
+            self._slices_out.expect(preview_bytes(value))
         kind, _, item = name.partition("_")
         if kind in ("geometry", "shape") and item in self._table.names:
             place = self._table.edited(kind, item, value)
@@ -297,10 +303,7 @@ class ReconstructorService(Service):
         self._refills += 1
         self._filtered_series = f"{header.series}#{self._refills}"
         self._filtered.forget("view")  # a view names the filter it belongs to
-        geometry, name = self._pipeline.geometry, header.name
-        filtered = Header(self._filtered_series, "filtered", geometry, True, wanted.filter, header.exposure_s, name)
-        filtered = replace(filtered, full_turn=wanted.full_turn)
-        self._filtered.send(filtered, retain="header")
+        self._filtered.send(self._pipeline.filtered_header(self._filtered_series), retain="header")
         with self._lock:
             self.publish(generation=self.values["generation"] + 1)
 
@@ -381,12 +384,9 @@ class ReconstructorService(Service):
     # ---- how it is
 
     def counters(self) -> dict[str, Any]:
-        now, count = self.clock(), self._arrivals.count
+        now = self.clock()
         return {
-            "frames_received": count.received,
-            "frames_lost": count.lost,
-            "frames_late": count.late,
-            "frames_duplicate": count.duplicate,
+            **self._arrivals.figures(),
             "frames_refused": self._unused + self._arrivals.refused,
             "fill": 0.0 if self._pipeline is None else self._pipeline.fill,
             "frame_rate_hz": self._frame_rate.per_second(now),
