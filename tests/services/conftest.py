@@ -13,6 +13,7 @@ import torch
 
 from sim.detector import DetectorService
 from tango_jit.geometry import ScanGeometry
+from tango_jit.recon import preprocess, volume
 from tango_jit.recon.backproject import cpu
 from tango_jit.recordings import NXtomoWriter
 from tango_jit.services.reconstructor import ReconstructorService
@@ -33,6 +34,8 @@ M = TypeVar("M", bound=Message)
 def compiled() -> None:
     """Compile before the first test: its deadlines are for the service, not for a compiler's first run."""
     cpu.warm_up()
+    preprocess.warm_up()
+    volume.warm_up()
 
 
 VIEWS = 24
