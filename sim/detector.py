@@ -19,7 +19,7 @@ from sim.series import Series
 from tango_jit.recordings import open_recording
 from tango_jit.services.rates import Rate
 from tango_jit.services.service import Clock, Service, State
-from tango_jit.streams import Flat, FrameSource, Image, Message, Publisher, Pusher
+from tango_jit.streams import FrameSource, Image, Message, Publisher, Pusher
 
 LONGEST_STALL_S = 600.0
 TICK_S = 0.1
@@ -49,6 +49,7 @@ class DetectorService(Service):
         self._target: int | None = None  # where the replay is to go on
         self._stalled_until: float | None = None
         self._reborn = False  # Restart was commanded
+        self._retake = False  # RetakeFields was
         self._source: FrameSource | None = None
         self._series: Series | None = None
         self._camera: Camera | None = None  # of a simulated recording
@@ -112,6 +113,16 @@ class DetectorService(Service):
         """Die in mid-scan and come back: no end of the series, and a new one from here with frame numbers from 0."""
         self._check_runs("Restart")
         self._reborn = True
+
+    def retake_fields(self) -> None:
+        """Take dark and flat again, between two frames: the same means with new noise. The window fills anew.
+
+        Raises ValueError when no series runs, or for a recording without darks and flats.
+        """
+        self._check_runs("RetakeFields")
+        if (source := self._source) is None or (source.dark is None and source.flat is None):
+            raise ValueError("RetakeFields: expected a recording with a dark or a flat, got one without")
+        self._retake = True
 
     def close(self) -> None:
         super().close()
@@ -182,7 +193,7 @@ class DetectorService(Service):
         self._source = source = open_recording(self._replayed)
         self._camera = camera_of(source)
         self.publish(recording_frames=len(source))
-        self._stalled_until, self._reborn = None, False
+        self._stalled_until, self._reborn, self._retake = None, False, False
         with self._lock:
             target, self._target = self._target, None
         self._begin(source, target)
@@ -243,8 +254,12 @@ class DetectorService(Service):
             target, self._target = self._target, None
         if target is not None:
             series.seek(target)
-        for message in series.change(self._how()):
-            if not self._hand_over(message, "Flat" if isinstance(message, Flat) else None):
+        news = series.change(self._how())
+        if self._retake:
+            self._retake = False
+            news += series.retake()
+        for message in news:
+            if not self._hand_over(message, None if isinstance(message, Image) else type(message).__name__):
                 break
         return series
 

@@ -71,6 +71,10 @@ class SimulatedDetector(Door):
     def Restart(self) -> None:
         self.guarded(self.service.restart, "Restart")
 
+    @command(doc_in="Take dark and flat again, between two frames: the same means with new noise.")
+    def RetakeFields(self) -> None:
+        self.guarded(self.service.retake_fields, "RetakeFields")
+
 
 def main() -> None:
     """Console script tango-jit-detector."""

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import convolve1d
 
-from sim.faults import DOSE_STREAM, random
+from sim.faults import DOSE_STREAM, FIELDS_STREAM, random
 from sim.scenario import Camera, parse
 from tango_jit.recordings import Recording
 from tango_jit.streams import Dark, Flat, Image
@@ -70,6 +70,21 @@ class Disturber:
             noise = random(how.seed, DOSE_STREAM, image.frame).standard_normal(data.shape, np.float32)
             data = thinned(data, self._dark, how.dose, how.counts_per_photon, noise, how.spread)
         return image if data is image.data else replace(image, data=data)
+
+
+def retaken(dark: Dark | None, flat: Flat | None, how: Disturbance, time: int) -> tuple[Dark | None, Flat | None]:
+    """Both as if they were taken again, for the `time`-th time: the same means with the noise of as many new frames,
+    that of the light in the flat, and of a count in the dark."""
+    random_numbers = random(how.seed, FIELDS_STREAM, time)
+    new_dark, new_flat = dark, flat
+    if dark is not None:
+        noise = random_numbers.standard_normal(dark.mean.shape, np.float32)
+        new_dark = replace(dark, mean=dark.mean + noise / np.float32(np.sqrt(dark.count)))
+    if flat is not None:
+        light = np.maximum(flat.mean - (0 if dark is None else dark.mean), 0)
+        noise = random_numbers.standard_normal(flat.mean.shape, np.float32)
+        new_flat = replace(flat, mean=flat.mean + noise * np.sqrt(how.counts_per_photon * light / flat.count))
+    return new_dark, new_flat
 
 
 def check_dose(dose: float, linear: bool) -> None:

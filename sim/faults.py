@@ -16,7 +16,7 @@ from tango_jit.streams import Image
 
 KINDS: tuple[str, ...] = ("drop", "duplicate", "reorder", "corrupt", "garble", "late")
 HELD_BACK = {"reorder": 1, "late": 10}  # until so many frames have overtaken it
-FAULTS_STREAM, DOSE_STREAM = 1, 2  # random streams of one seed
+FAULTS_STREAM, DOSE_STREAM, FIELDS_STREAM = 1, 2, 3  # random streams of one seed
 SATURATED = 0.5  # of the garbled frames; the others are noise
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from sim.disturbances import Disturbance, Disturber
+from sim.disturbances import Disturbance, Disturber, retaken
 from sim.faults import Fractions, Injector
 from sim.replay import Replay
 from tango_jit.streams import FrameSource, Image, Message, SeriesEnd
@@ -32,18 +32,18 @@ class Series:
         self.replay = Replay(source, self.name, first, last, loops, at)
         self.made = 0
         """Frames that were made: handed over, or lost by faults."""
-        self._stalled = 0
+        self._stalled = self._retakes = 0
+        self._fields = source.dark, source.flat
         self._injector = Injector()
         self._disturb(how)
 
     def _disturb(self, how: Disturbance) -> None:
-        source = self.source
-        self._disturber = Disturber(how, source.dark, source.flat, linear=source.header.linear)
+        self._disturber = Disturber(how, *self._fields, linear=self.source.header.linear)
         self._frame: Image | None = None
 
     def preamble(self) -> Iterator[Message]:
         """Header, dark and flat."""
-        for message in (self.source.header, self.source.dark, self._disturber.flat):
+        for message in (self.source.header, self._fields[0], self._disturber.flat):
             if message is not None:
                 yield replace(message, series=self.name)
 
@@ -58,6 +58,14 @@ class Series:
         if how.dose == before.dose or flat is None:
             return []
         return [*self._injector.flush(), replace(flat, series=self.name)]
+
+    def retake(self) -> list[Message]:
+        """Dark and flat are taken again, after all frames so far: what is returned goes out now."""
+        self._retakes += 1
+        self._fields = retaken(self.source.dark, self.source.flat, self._disturber.how, self._retakes)
+        self._disturb(self._disturber.how)
+        fields = (self._fields[0], self._disturber.flat)
+        return [*self._injector.flush(), *(replace(field, series=self.name) for field in fields if field is not None)]
 
     def seek(self, index: int) -> None:
         """Go on at `index` of the recording; the window downstream empties itself. ValueError: it is not replayed."""

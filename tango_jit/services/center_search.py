@@ -18,7 +18,7 @@ class CenterSearch:
 
     def forget(self) -> None:
         """Give up: the window of this search is gone."""
-        self._steps: Iterator[Search] = iter(())
+        self._steps: Iterator[Search] | None = None
         self._wanted = ""
         self._doubt = ""
 
@@ -26,14 +26,20 @@ class CenterSearch:
         """Search anew from the next `step` on (may be called from any thread). `method`: see `find_center`."""
         self._wanted = method
 
+    @property
+    def busy(self) -> bool:
+        """Is there work for the next `step`?"""
+        return bool(self._wanted) or self._steps is not None
+
     def step(self, pipeline: Pipeline) -> dict[str, Any]:
         """A fraction of a second of work; returns what is news of `progress` (%), `center_found_px` and
         `center_confidence`."""
         if self._wanted and (window := pipeline.window()) is not None:
             method, self._wanted = self._wanted, ""
             self._steps = find_center(window, pipeline.geometry, backend=self._backend, method=method)
-        found = next(self._steps, None)
+        found = None if self._steps is None else next(self._steps, None)
         if found is None:
+            self._steps = None
             return {}
         center = pipeline.options.center_offset_px + found.shift_px
         if found.confidence < TRUSTED:

@@ -40,13 +40,12 @@ def check(name: str, values: Mapping[str, Any], geometry: ScanGeometry | None) -
 
 
 def _corrections(values: Mapping[str, Any]) -> Corrections:
+    phase = ("delta_beta", "energy_kev", "propagation_mm") if values["delta_beta"] else ()
     return Corrections(
         zinger_excess=values["zinger_excess"],
         ring_turns=values["ring_turns"],
         air_region=_region(values["air_region"]),
-        delta_beta=values["delta_beta"],
-        energy_kev=values["energy_kev"],
-        propagation_mm=values["propagation_mm"],
+        **{name: values[name] for name in phase},
     )
 
 

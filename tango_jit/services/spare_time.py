@@ -23,7 +23,7 @@ class SpareTime:
     @property
     def busy(self) -> bool:
         """Is there work for the next `step`, whenever it comes?"""
-        return self.preview.busy
+        return self.search.busy or self.preview.busy
 
     def step(
         self, pipeline: Pipeline, values: Mapping[str, Any], arrived_s: float, now_s: float

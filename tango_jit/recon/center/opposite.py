@@ -28,6 +28,7 @@ ROWS = 5  # of the detector, around the mid-plane
 BLUR_PX = 1.5  # or else a shift by half a pixel would smooth the noise, and so look better
 MARGIN = 0.05  # of the columns at both sides: where an object is cut off both views show the same edge of the detector
 NOISE = 5.0  # standard deviations that the best correlation of pure noise may have
+FEWEST = 8  # pixels that make a correlation
 _DRIFTS = np.arange(-2.0, 2.01, 0.25)  # columns a step of the rotation
 
 Array = NDArray[np.float64]
@@ -140,5 +141,7 @@ def _within(column: NDArray[np.floating] | NDArray[np.integer], cols: int) -> ND
 
 
 def _correlation(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
+    if a.size < FEWEST:  # the axis is nearly off the detector
+        return 0.0
     a, b = a - a.mean(), b - b.mean()
     return float((a * b).sum() / max(math.sqrt(float((a * a).sum() * (b * b).sum())), 1e-30))
