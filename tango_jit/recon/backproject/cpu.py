@@ -76,8 +76,11 @@ def _fetch(flat, start, stride, boxes, view, limit):
     step = 64 // flat.itemsize
     if (high - low + 1) * ((right - left) // step + 2) <= limit:
         for row in range(low, high + 1):
-            for column in range(left, right + step, step):
-                prefetch(flat, start + row * stride + column)
+            first, last = start + row * stride + left, start + row * stride + right
+            prefetch(flat, first)
+            prefetch(flat, last)
+            for at in range(first + step, last, step):
+                prefetch(flat, at)
 
 
 @njit(error_model="numpy", nogil=True, cache=True)
