@@ -90,17 +90,21 @@ class Original(nn.Module):
         return self.top(x[:, :, None])[:, :, 0]
 
 
-def original_step(settings: TrainerSettings) -> Callable[[], None]:
-    """A training step of the same network and batch as the paper's software did it: float32, plain Adam, MSE."""
+def original_step(settings: TrainerSettings) -> Callable[[], float]:
+    """A training step of the same network and batch as the paper's software did it: float32, plain Adam, MSE.
+
+    Always on the same noise; returns the loss.
+    """
     network = Original(settings.network)
     optimizer = torch.optim.Adam(network.parameters(), settings.learning_rate)
     u, v = torch.randn(2, settings.batch_size, 1, settings.patch_size, settings.patch_size)
 
-    def step() -> None:
+    def step() -> float:
         optimizer.zero_grad()
         loss = nn.functional.mse_loss(network(u), v)
         loss.backward()
         optimizer.step()
+        return float(loss.detach())
 
     return step
 
