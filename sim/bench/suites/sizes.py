@@ -31,7 +31,7 @@ LONGEST_S = 2.0
 def measure(effort: Effort) -> Iterator[Row | Series]:
     backproject.get("cpu").warm_up()
     effort = replace(effort, longest_s=min(effort.longest_s, LONGEST_S))
-    images, patches = (IMAGES, PATCHES) if not effort.quick else (IMAGES[1::2], PATCHES[1::2])
+    images, patches = (IMAGES, PATCHES) if not effort.quick else (IMAGES[:5:2], PATCHES[:5:2])
     windows = _moments()
     engine = Reconstructor(SCAN)
     for kind, network in KINDS.items():
