@@ -41,9 +41,10 @@ OPTIONS = (
 def obstacle() -> str:
     """Why nothing can run on a CUDA device here, in words; empty: it can."""
     try:
-        import_module("cupy")
-    except ImportError as error:
-        return f"it needs CuPy (the extra cuda), which cannot be loaded: {error}"
+        cupy = import_module("cupy")
+        cupy.cuda.nvrtc.getVersion()
+    except (ImportError, RuntimeError) as error:
+        return f"it needs CuPy with NVRTC (the extra cuda), which cannot be loaded: {error}"
     if torch.version.cuda is None:
         return f"it needs a PyTorch with CUDA, this one ({torch.__version__}) was built without"
     try:
