@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from tango_jit.learn import noise2inverse
+from tango_jit.learn.graphs import Passes, on, stream_for
 from tango_jit.learn.inference import Predictor
 from tango_jit.learn.precision import Precision
 from tango_jit.learn.weights import Weights, unpack
@@ -55,15 +56,24 @@ class Denoiser:
     """Denoises slices with the newest weights it was given.
 
     `load`, `rollback` and `freeze` may be called from any thread while another one denoises. `guard` can be switched at
-    any time. `keep` versions are remembered.
+    any time. `keep` versions are remembered. `device` is "cpu" or "cuda"; there all is launched on `stream`, None: one
+    of its own, of high priority.
     """
 
     def __init__(
-        self, *, precision: Precision = "auto", device: str = "cpu", guard: bool = True, keep: int = 8
+        self,
+        *,
+        precision: Precision = "auto",
+        device: str = "cpu",
+        stream: torch.cuda.Stream | None = None,
+        guard: bool = True,
+        keep: int = 8,
     ) -> None:
         self.guard = guard
         self._precision: Precision = precision
         self._device = torch.device(device)
+        self._stream = stream or stream_for(self._device, live=True)
+        self._passes = Passes()
         self._lock = threading.Lock()
         self._active: _Active | None = None
         self._earlier: deque[_Active] = deque(maxlen=keep)
@@ -130,6 +140,7 @@ class Denoiser:
         """Go on, on another device ("cpu", "cuda"), with all weights that are remembered."""
         with self._lock:
             self._device = torch.device(device)
+            self._stream, self._passes = stream_for(self._device, live=True), Passes()
 
             def moved(active: _Active) -> _Active:
                 return _Active(active.weights, self._predictor(active.weights))
@@ -139,7 +150,13 @@ class Denoiser:
             self._earlier = deque(map(moved, self._earlier), self._earlier.maxlen)
 
     def _predictor(self, weights: Weights) -> Predictor:
-        return Predictor(unpack(weights), self._precision, self._device)
+        with on(self._stream):
+            return Predictor(unpack(weights), self._precision, self._device, self._passes)
+
+    @property
+    def trouble(self) -> str:
+        """Why slices on a GPU take longer than they should; empty: they do not."""
+        return self._passes.trouble
 
     # ---- slices
 
@@ -175,10 +192,10 @@ class Denoiser:
         raw = whole[middle].copy()
         if active is None:
             return Result(raw, raw, None, np.empty((0, 2)), False, 0)
-        inputs = torch.from_numpy(planes[:2]).to(self._device)  # (2, images, rows, cols): even, odd
         if mode == "full":
-            inputs = torch.cat([inputs, torch.from_numpy(whole).to(self._device)[None]])
-        with torch.inference_mode():
+            planes = np.concatenate([planes[:2], whole[None]])
+        with torch.inference_mode(), on(self._stream):
+            inputs = torch.from_numpy(planes[: 3 if mode == "full" else 2]).to(self._device)  # (n, images, rows, cols)
             outputs = active.predictor(inputs / active.weights.scale) * active.weights.scale
             halves = inputs[:2, middle, None]
             errors = np.empty((0, 2))

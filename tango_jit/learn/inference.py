@@ -18,7 +18,7 @@ from tango_jit.learn.graphs import Passes
 from tango_jit.learn.precision import Precision, arithmetic
 from tango_jit.learn.unet import NetworkConfig, UNet
 
-TILE_BYTES = {"cpu": 128 << 20, "cuda": 2 << 30}  # of the maps that are alive at the same time
+TILE_BYTES = {"cpu": 256 << 20, "cuda": 2 << 30}  # of the maps that are alive at the same time
 MAPS_ALIVE = 6  # on the first level, in units of its features
 HALO = 44  # at least the reach of the network, in whole steps of 4
 WIDE_ENOUGH = 16  # maps on the first level from which on blocks cost more than they save

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tango_jit.learn import noise2inverse
+from tango_jit.learn.graphs import on, stream_for
 from tango_jit.learn.inference import folded
 from tango_jit.learn.pair_buffer import PairBuffer
 from tango_jit.learn.precision import arithmetic
@@ -32,13 +33,21 @@ class Trainer:
     """Trains one network on the newest pairs of halves.
 
     `seed` decides the first weights and all draws: the same seed and the same calls give the same weights (on one
-    machine, with one number of threads). `device` is "cpu" or "cuda". `keep` versions can be rolled back to.
+    machine, with one number of threads). `device` is "cpu" or "cuda"; there all is launched on `stream`, None: one of
+    its own, of low priority. `keep` versions can be rolled back to.
     """
 
     def __init__(
-        self, settings: TrainerSettings = PRODUCT, *, seed: int = 0, device: str = "cpu", keep: int = 8
+        self,
+        settings: TrainerSettings = PRODUCT,
+        *,
+        seed: int = 0,
+        device: str = "cpu",
+        stream: torch.cuda.Stream | None = None,
+        keep: int = 8,
     ) -> None:
         self._settings, self._device = settings, torch.device(device)
+        self._stream = stream or stream_for(self._device, live=False)
         self._buffer = self._empty_buffer()
         self._kept: deque[Weights] = deque(maxlen=keep)
         self.version = 0
@@ -143,12 +152,13 @@ class Trainer:
         if generation > self.generation:
             self.generation = generation
             self._forget_pairs()
-        pairs = self._telling(pairs)
-        if self._scale is None:
-            return np.empty(0)
-        errors = self._score(pairs, self._scale) if scored else np.empty((0, 2))
-        self._scored.extend(map(tuple, errors))
-        self._buffer.add(pairs)
+        with on(self._stream, pairs):
+            pairs = self._telling(pairs)
+            if self._scale is None:
+                return np.empty(0)
+            errors = self._score(pairs, self._scale) if scored else np.empty((0, 2))
+            self._scored.extend(map(tuple, errors))
+            self._buffer.add(pairs)
         return errors[:, 0] / errors[:, 1]
 
     def _telling(self, pairs: Tensor) -> Tensor:
@@ -183,7 +193,8 @@ class Trainer:
         """
         if not self.ready or self._scale is None:
             raise RuntimeError(f"step: expected {self._settings.batch_size} pairs in the buffer, got {self.pairs}")
-        self._step()
+        with on(self._stream):
+            self._step()
         self._drawn += self._settings.batch_size
         return self._step.progress.last
 
@@ -191,7 +202,8 @@ class Trainer:
 
     def averaged(self) -> UNet:
         """The averaged network, which is scored and published: a copy in float32 on the CPU."""
-        return self._layout.network(self._step.average)
+        with on(self._stream):
+            return self._layout.network(self._step.average)
 
     def weights(self) -> Weights:
         """The next version: averaged weights, scale, `patch_accuracy`. Raises RuntimeError before the first pairs."""
@@ -246,8 +258,10 @@ class Trainer:
         if network is not None:
             self._follow_network(network)
         self._generator = torch.Generator(self._device).manual_seed(seed)
-        pairs = self._buffer.newest_last()
-        self._start(build(self._settings.network, seed), noise2inverse.robust_scale(pairs) if len(pairs) else None)
+        with on(self._stream):
+            pairs = self._buffer.newest_last()
+            scale = noise2inverse.robust_scale(pairs) if len(pairs) else None
+        self._start(build(self._settings.network, seed), scale)
         self._kept.clear()
 
     def configure(self, settings: TrainerSettings) -> None:
@@ -267,7 +281,8 @@ class Trainer:
             self._buffer = self._empty_buffer()
             self._forget_pairs()
         elif settings.buffer_size != self._buffer.capacity:
-            self._buffer = self._buffer.resized(settings.buffer_size)
+            with on(self._stream):
+                self._buffer = self._buffer.resized(settings.buffer_size)
             self._drawn = 0
         self._prepare()
 
@@ -276,6 +291,7 @@ class Trainer:
         if torch.device(device) == self._device:
             return
         network, self._device = self.averaged(), torch.device(device)
+        self._stream = stream_for(self._device, live=False)
         self._generator = torch.Generator(self._device).manual_seed(self._generator.initial_seed())
         self._buffer = self._buffer.moved(self._device)
         self._start(network, self._scale)
@@ -311,6 +327,7 @@ class Trainer:
         return PairBuffer(self._settings.buffer_size, shape, self._device)
 
     def _forget_pairs(self) -> None:
-        self._buffer.clear()
+        with on(self._stream):
+            self._buffer.clear()
         self._scored.clear()
         self._drawn = 0

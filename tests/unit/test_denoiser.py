@@ -257,7 +257,7 @@ def test_other_bytes_and_networks_are_refused(weights):
         denoise.load(replace(weights, tensors=b"nothing"))
     with pytest.raises(ValueError, match=r"of a network of form residual, got 1; missing: .*; unknown: x"):
         denoise.load(replace(weights, tensors=save({"x": torch.zeros(1)})))
-    with pytest.raises(ValueError, match=r"weights: .*: expected shape \(32, 16, 3, 3, 3\) of"):
+    with pytest.raises(ValueError, match=r"weights: .*: expected shape \(\d+, \d+, 3, 3, 3\) of"):
         denoise.load(replace(weights, network={**weights.network, "depth": 3}))
     with pytest.raises(ValueError, match="expected shape"):
         denoise.load(replace(weights, network={**weights.network, "features": 16}))

@@ -1,5 +1,6 @@
 """The folded network is the network: values and gradients, any stack, any form."""
 
+import copy
 from itertools import product
 
 import pytest
@@ -72,3 +73,16 @@ def test_bfloat16_brings_the_image_through_exactly(config):
         tensors[f"top.{layer}.weight"][0, 0, 1, 1] = 0.0 if config.form == "residual" else 1.0
     y = Folded(config, tensors, torch.bfloat16)(x)
     assert far(y, x) < (1e-7 if config.form == "residual" else 3e-3)
+
+
+def test_a_copy_computes_with_numbers_of_its_own():
+    """As recordings for a GPU do: the numbers of a copy are exchanged, those of the original stay."""
+    first, second = (build(NetworkConfig("CUSTOM", depth=3), seed) for seed in (1, 2))
+    x = images(first.config)
+    with torch.inference_mode():
+        original, other = (Folded(network.config, network.state_dict()) for network in (first, second))
+        duplicate = copy.deepcopy(original)
+        for here, new in zip(duplicate.numbers, other.numbers, strict=True):
+            here.copy_(new)
+        assert torch.equal(duplicate(x), other(x))
+        assert far(original(x), first(x)) < 1e-6
