@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.ndimage
 import tifffile
 import torch
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from tango_jit.geometry import ScanGeometry
 from tango_jit.recon.preprocess import Corrections, Preprocessor
 from tango_jit.recon.preprocess.lines import Field
-from tango_jit.recon.preprocess.median import median_of_nine
+from tango_jit.recon.preprocess.median import median_in_line, median_of_nine
 from tango_jit.recon.preprocess.rings import Rings, believable
 from tango_jit.recon.preprocess.zingers import HostZingers
 
@@ -84,6 +85,15 @@ def test_what_stays_bright_is_no_zinger() -> None:
 def test_the_median_of_nine() -> None:
     values = torch.rand(9, 1000)
     torch.testing.assert_close(median_of_nine(list(values)), values.median(0).values)
+
+
+@pytest.mark.parametrize("axis", [-1, -2])
+def test_the_median_of_nine_in_a_line(axis: int) -> None:
+    values = torch.rand(2, 30, 40, generator=torch.Generator().manual_seed(0))
+    size = [1, 1, 1]
+    size[axis] = 9
+    expected = scipy.ndimage.median_filter(values.numpy(), size, mode="nearest")
+    np.testing.assert_array_equal(median_in_line(values, axis).numpy(), expected)
 
 
 # --- rings

@@ -18,6 +18,7 @@ from tango_jit.recon.preprocess.fields import beam
 from tango_jit.recon.preprocess.gain import fdk_gain
 from tango_jit.recon.preprocess.host import HostChain
 from tango_jit.recon.preprocess.plan import Plan
+from tango_jit.recon.preprocess.rings import bias_of
 from tango_jit.recon.preprocess.tensors import TensorChain
 
 # exp(-v) of line integrals that are taken back to transmissions must stay a normal float32.
@@ -138,3 +139,4 @@ def warm_up() -> None:
         frames[1, 1, 1] = 60_000  # a zinger, and so all of the code
         cleaning(frames)
     Preprocessor(geometry, linear=True)(np.zeros((1, 2, 2), np.float32))
+    bias_of(torch.zeros(2, 2, 2))

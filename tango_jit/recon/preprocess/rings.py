@@ -16,11 +16,11 @@ import math
 
 import torch
 
-from tango_jit.recon.preprocess.median import median_of_nine
+from tango_jit.recon.preprocess.median import median_in_line
 
 LIMIT, LIMIT_ALIKE = 50.0, 5.0  # robust standard deviations, for single pixels and for what rows have in common
 SURE = 3.0  # standard deviations of the noise, from which on a bias is kept whatever the others are
-_REACH = 4  # pixels to each side
+_EACH = 7  # pixel counts when the spread of all is measured
 _FEWEST = 8  # frames in a turn
 _LEAP_RAD = math.pi / 2  # no rotation between two frames, but a jump
 
@@ -78,28 +78,18 @@ class Rings:
 
 def bias_of(means: torch.Tensor) -> torch.Tensor:
     """The bias (rows, cols) in two means over turns, of other frames each, (2, rows, cols)."""
-    alone = means - _median(_median(means, -1), -2)
+    alone = means - median_in_line(median_in_line(means, -1), -2)
     if means.shape[1] == 1:
         return believable(alone, LIMIT_ALIKE)
-    rows_alike = _median(alone, -2)
-    columns_alike = _median(alone - rows_alike, -1)
+    rows_alike = median_in_line(alone, -2)
+    columns_alike = median_in_line(alone - rows_alike, -1)
     single = alone - rows_alike - columns_alike
     return believable(single, LIMIT) + believable(rows_alike, LIMIT_ALIKE) + believable(columns_alike, LIMIT_ALIKE)
 
 
-def _median(means: torch.Tensor, axis: int) -> torch.Tensor:
-    """Of nine in a line; beyond the edge is the edge."""
-    size = means.shape[axis]
-    if size == 1:
-        return means
-    index = torch.arange(-_REACH, size + _REACH, device=means.device).clamp(0, size - 1)
-    padded = means.index_select(axis, index)
-    return median_of_nine([padded.narrow(axis, k, size) for k in range(2 * _REACH + 1)])
-
-
 def believable(halves: torch.Tensor, limit: float) -> torch.Tensor:
     """What two independent measurements (2, rows, cols) agree on, (rows, cols): limited, and shrunk by the noise."""
-    most = limit * 1.4826 * halves.mean(0).abs().median()
+    most = limit * 1.4826 * halves.mean(0).abs().flatten()[::_EACH].median()
     first, second = halves.clamp(-most, most)
     bias = 0.5 * (first + second)
     noise = (first - second).square().mean() / 4
