@@ -55,11 +55,15 @@ class BackendChoice:
         """Where the one in use computes, as torch names it: "cpu", "cuda"."""
         return backproject.device(self.name)
 
-    def told(self, state: State, text: str) -> tuple[State, str]:
-        """State and status of a service, with the reason where the backend is not the one that was asked for."""
-        if not self.why:
+    def told(self, state: State, text: str, trouble: str = "") -> tuple[State, str]:
+        """State and status of a service, with the reason where the backend is not the one that was asked for.
+
+        `trouble`: what makes the one in use slower than it should be; empty: nothing.
+        """
+        reasons = [reason for reason in (self.why, trouble) if reason]
+        if not reasons:
             return state, text
-        return State.ALARM if state is State.RUNNING else state, f"{text}; {self.why}"
+        return State.ALARM if state is State.RUNNING else state, "; ".join([text, *reasons])
 
     def _warm_up(self) -> None:
         if self._backprojects:

@@ -256,7 +256,7 @@ class DenoiserService(Service):
         }
 
     def health(self) -> tuple[State, str]:
-        return self._backend.told(*self._condition())
+        return self._backend.told(*self._condition(), self._engine.trouble)
 
     def _condition(self) -> tuple[State, str]:
         now, values = self.clock(), self.values

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from tango_jit.learn.settings import SETTINGS
 from tango_jit.learn.trainer import Trainer
 from tango_jit.learn.unet import NetworkConfig
 from tango_jit.learn.weights import from_checkpoint
+from tango_jit.recon.backproject.cuda_streams import on
 from tango_jit.recon.reconstructor import Reconstructor
 from tango_jit.recon.window import ProjectionWindow, Window, WindowOverflowError
 from tango_jit.services.arrivals import Arrivals
@@ -263,7 +265,8 @@ class TrainerService(Service):
         if not self._arrivals.add(image.frame, self._inbox.received_at):
             return
         try:
-            self._window.add(image.frame, image.angle_rad, image.data, image.pose)
+            add = partial(self._window.add, image.frame, image.angle_rad, image.data, image.pose)
+            on("samples", self._backend.device, add)
         except (WindowOverflowError, ValueError) as error:
             self.trouble(str(error))
 
@@ -310,7 +313,8 @@ class TrainerService(Service):
         try:
             poses = self._current_sampler().draw(max(wanted, 1), self._slices, window.matrices)
             size = settings.patch_size
-            pairs = self._engine.reconstruct_pairs(window, poses, (size, size))
+            make = partial(self._engine.reconstruct_pairs, window, poses, (size, size))
+            pairs = on("samples", self._backend.device, make)  # before the steps that are queued already
         except ValueError as error:  # no room in the region: the operator may widen it
             self._problem = str(error)
             self._stop.wait(0.5)
@@ -375,7 +379,7 @@ class TrainerService(Service):
         }
 
     def health(self) -> tuple[State, str]:
-        return self._backend.told(*self._condition())
+        return self._backend.told(*self._condition(), self._trainer.trouble)
 
     def _condition(self) -> tuple[State, str]:
         now, subscriber = self.clock(), self._subscriber
