@@ -15,6 +15,7 @@ import torch
 from tango_jit.cores import budget, usable_cores
 from tango_jit.recon import preprocess, volume
 from tango_jit.recon.backproject import to_host
+from tango_jit.recon.backproject.cuda_streams import take
 from tango_jit.recon.pipeline import Options, Pipeline, full_slice
 from tango_jit.recon.reconstructor import Reconstructor
 from tango_jit.recon.window import WindowOverflowError
@@ -193,6 +194,7 @@ class ReconstructorService(Service):
         preprocess.warm_up()
         volume.warm_up()
         self._backend.choose()
+        take("live", self._backend.device)
         self.publish(backend=self._backend.name)
         self._forget_scan()
         self._inbox = Mailbox(self._budget_bytes, "lossless")

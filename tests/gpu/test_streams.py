@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
 
-from tango_jit.recon.backproject.cuda_streams import ROLES, hand_over, stream
+from tango_jit.recon.backproject.cuda_streams import ROLES, hand_over, on, stream
 
 
 def test_each_kind_of_work_has_a_stream_of_its_own() -> None:
@@ -47,6 +46,10 @@ def test_what_is_handed_over_is_complete() -> None:
         assert total.item() == 1 << 20
 
 
-def test_an_unknown_role_is_refused() -> None:
-    with pytest.raises(ValueError, match="role: expected one of live, samples, training, got 'idle'"):
-        stream("idle")
+def test_work_on_a_stream_is_ready_for_the_current_one() -> None:
+    for _ in range(10):
+        large = torch.randn(4096, 4096, device="cuda")
+        torch.cuda.synchronize()
+        made = on("samples", "cuda", lambda large=large: (large @ large).sum() * 0 + torch.ones(9, device="cuda"))
+        assert torch.cuda.current_stream() != stream("samples")
+        assert made.sum().item() == 9

@@ -6,11 +6,13 @@ process; processes that share a device take turns, whatever their streams.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
-from typing import Literal, get_args
+from typing import Literal, TypeVar, get_args
 
 import torch
 
+T = TypeVar("T")
 Role = Literal["live", "samples", "training"]
 ROLES: tuple[Role, ...] = get_args(Role)
 _PRIORITY = {"live": -2, "samples": -1, "training": 0}  # lower goes first; a device with fewer levels takes the nearest
@@ -22,8 +24,7 @@ def stream(role: Role) -> torch.cuda.Stream:
 
     Raises ValueError for an unknown role.
     """
-    if role not in ROLES:
-        raise ValueError(f"role: expected one of {', '.join(ROLES)}, got {role!r}")
+    _check(role)
     return torch.cuda.Stream(priority=_PRIORITY[role])
 
 
@@ -31,3 +32,31 @@ def hand_over(tensor: torch.Tensor, to: torch.cuda.Stream) -> None:
     """What was made on the current stream is used on another one next: that waits, and the memory stays as long."""
     to.wait_stream(torch.cuda.current_stream())
     tensor.record_stream(to)
+
+
+def take(role: Role, device: str) -> None:
+    """Make the stream of a role the current one of this thread; on a device that is no CUDA device do nothing."""
+    _check(role)
+    if device == "cuda":
+        torch.cuda.set_stream(stream(role))
+
+
+def on(role: Role, device: str, work: Callable[[], T]) -> T:
+    """What `work` returns, made on the stream of a role; a tensor is handed over to the current one.
+
+    On a device that is no CUDA device this is `work()`.
+    """
+    _check(role)
+    if device != "cuda":
+        return work()
+    current = torch.cuda.current_stream()
+    with torch.cuda.stream(stream(role)):
+        made = work()
+        if isinstance(made, torch.Tensor):
+            hand_over(made, current)
+        return made
+
+
+def _check(role: str) -> None:
+    if role not in ROLES:
+        raise ValueError(f"role: expected one of {', '.join(ROLES)}, got {role!r}")
