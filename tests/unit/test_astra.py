@@ -187,7 +187,9 @@ def test_slices_off_one_detector_row_are_refused_in_words(name: str) -> None:
 def test_warm_up_notices_an_astra_that_weighs_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
     ours.warm_up()
     monkeypatch.setattr(reference, "backproject", lambda *arguments: 1.1 * cpu.backproject(*arguments))
-    with pytest.raises(RuntimeError, match=r"ASTRA: expected the values of the reference .* got 0\.9\d+ times"):
+    with pytest.raises(
+        RuntimeError, match=r"ASTRA: expected the values of the reference .* got up to 0\.\d+ of the largest off"
+    ):
         ours.warm_up()
 
 
@@ -225,7 +227,7 @@ def test_vectors_of_a_volume_project_where_the_matrices_do(scan: ScanGeometry) -
 
     k, i, j = 3, 6, 2  # a voxel, in ASTRA's coordinates and in mm
     point = poses[k, 0] + j * poses[k, 1] + i * poses[k, 2]
-    x, y, z = j - 4.5, 3.5 - i, k - 1.5
+    x, y, z = j - 4.5, i - 3.5, k - 1.5
     direct = scan.matrices(turn(7)) @ np.append(point, 1)
     np.testing.assert_allclose(composed @ np.array((x, y, z, 1)), direct, atol=1e-9 * np.abs(direct).max())
 

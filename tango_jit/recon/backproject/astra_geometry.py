@@ -1,7 +1,7 @@
 """From projection matrices to the geometries of the ASTRA toolbox; pure NumPy, nothing of ASTRA is needed here.
 
 ASTRA's volumes have unit voxels around the origin. So the scanner is put into the coordinates of the slice instead,
-whatever its place, pitch and orientation: columns count along +X, rows along -Y, as in ASTRA's images.
+whatever its place, pitch and orientation. Columns count along +X; rows along -Y in ASTRA's images, +Y in its volumes.
 """
 
 from __future__ import annotations
@@ -95,11 +95,12 @@ def centred(matrices: Array, pose: Array, shape: tuple[int, int]) -> Array:
 
 
 def centred_volume(matrices: Array, poses: Array, shape: tuple[int, int]) -> Array:
-    """(n, 3, 4): as `centred`, with Z in slices from the middle of a stack, poses (k, 3, 3) one step apart."""
+    """(n, 3, 4): (w*column, w*row, w) = result @ (X, Y, Z, 1), with X, Y, Z in columns, rows and slices from the middle
+    of a stack of slices, poses (k, 3, 3) one step apart."""
     start, column, row = poses[0]
     depth = poses[1, 0] - start if len(poses) > 1 else np.cross(column, row) / np.linalg.norm(column)
     middle = start + (shape[1] - 1) / 2 * column + (shape[0] - 1) / 2 * row + (len(poses) - 1) / 2 * depth
-    return _compose(matrices, np.stack([column, -row, depth, middle], axis=1))
+    return _compose(matrices, np.stack([column, row, depth, middle], axis=1))
 
 
 def _compose(matrices: Array, place: Array) -> Array:
