@@ -13,6 +13,10 @@ from tango_jit.recon.volume import PART_PIXELS, Image, Part, StaleWindowError, V
 from tango_jit.streams import Volume
 
 
+class PreviewError(Exception):
+    """A preview that cannot be made, and why: a trouble of its own that leaves the slices alone."""
+
+
 def preview_bytes(size: int) -> int:
     """Memory of a volume of `size` voxels a side."""
     return 4 * size**3
@@ -90,22 +94,25 @@ class PreviewMaker:
         """Some milliseconds of work if there is any; returns a volume when it is complete.
 
         `size`: voxels a side. `every_s`: the period, 0: only when asked for. `arrived_s`: when the newest frame came.
-        Raises ValueError for a volume that this scan, or the backend, cannot show; it is not tried again before the
-        next is due.
+        Raises PreviewError for a volume that this scan, or the backend, cannot show, and where memory does not suffice;
+        it is not tried again before the next is due.
         """
+        try:
+            return self._advance(pipeline, size, every_s, arrived_s, now_s)
+        except StaleWindowError:  # too slow for these frames: read more at once
+            self._begun, self._asked, self._part_pixels = None, True, 2 * self._part_pixels
+            return None
+        except (ValueError, MemoryError) as error:
+            self._begun = None
+            raise PreviewError(f"preview: {error}") from error
+
+    def _advance(self, pipeline: Pipeline, size: int, every_s: float, arrived_s: float, now_s: float) -> Preview | None:
         started = time.perf_counter()
         if self._begun is None and not self._start(pipeline, size, every_s, arrived_s, now_s):
             return None
         begun = self._begun
         assert begun is not None
-        try:
-            part = next(begun.parts)
-        except StaleWindowError:  # too slow for these frames: read more at once
-            self._begun, self._asked, self._part_pixels = None, True, 2 * self._part_pixels
-            return None
-        except ValueError:
-            self._begun = None
-            raise
+        part = next(begun.parts)
         self.progress = part.progress
         self._work_s += time.perf_counter() - started
         if part.data is None:

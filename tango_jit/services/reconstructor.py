@@ -22,7 +22,7 @@ from tango_jit.recon.window import WindowOverflowError
 from tango_jit.services.arrivals import Arrivals
 from tango_jit.services.backends import FAILURES, BackendChoice
 from tango_jit.services.calibration import Calibration
-from tango_jit.services.preview import preview_bytes
+from tango_jit.services.preview import PreviewError, preview_bytes
 from tango_jit.services.rates import Rate
 from tango_jit.services.reconstructor_condition import LOSS_ALARM_S, condition
 from tango_jit.services.reconstructor_settings import check, options
@@ -240,8 +240,8 @@ class ReconstructorService(Service):
         now = self.clock()
         try:
             news, preview = self._spare_time.step(pipeline, self.values, self._arrivals.at_s, now)
-        except ValueError as error:
-            self.trouble(f"preview: {error}")
+        except PreviewError as error:
+            self.trouble(str(error))
             return
         self.publish(**news)
         if doubt := self._spare_time.search.doubt():
@@ -327,6 +327,7 @@ class ReconstructorService(Service):
             if self._pipeline.add(image, filtered) == "stale":
                 raise ValueError("older than the window, or out of place")
         except (WindowOverflowError, ValueError) as error:
+            self._backend.raise_shortage(error)
             if arrivals.refuse(f"frame {image.frame}: {error}"):
                 self.trouble(arrivals.why)
         self._updates.count_frame()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import resource
+
 import numpy as np
+import psutil
 import pytest
 
 from tango_jit.recon import backproject
 from tango_jit.recon.pipeline import Options, Pipeline
 from tango_jit.recon.volume import field_of_view, volume
-from tango_jit.services.preview import PreviewMaker
+from tango_jit.services.preview import PreviewError, PreviewMaker
 from tango_jit.streams import Slice, Volume
 from tests.events import wait_until
 from tests.reconstructions import window_of
@@ -123,6 +126,35 @@ def test_a_volume_that_the_backend_cannot_show_is_told(bench):
     bench.frames(scan, *range(VIEWS))
     bench.service.make_preview()
     wait_until(lambda: "preview: slice: expected one on a single detector row" in bench.values["last_error"])
+
+
+def finish(maker, pipeline, size):
+    """All steps of the preview that was asked for."""
+    while (preview := maker.step(pipeline, size, 0.0, 0.0, 0.0)) is None:
+        assert maker.busy
+    return preview
+
+
+def test_memory_that_does_not_suffice_for_a_preview_is_no_fault_of_the_backend():
+    """The system refuses it: 64 MB with 16 MB to be had. What is asked for afterwards is made."""
+    scan, maker = Scan(CONE), PreviewMaker("cpu")
+    pipeline = Pipeline(scan.header, None, None, Options(), "cpu")
+    for number in range(VIEWS):
+        image = scan.image(number)
+        pipeline.add(image, pipeline.filter(image))
+    used, (soft, hard) = psutil.Process().memory_info().vms, resource.getrlimit(resource.RLIMIT_AS)
+    maker.begin()
+    maker.step(pipeline, 256, 0.0, 0.0, 0.0)
+    resource.setrlimit(resource.RLIMIT_AS, (used + (16 << 20), hard))
+    try:
+        with pytest.raises(PreviewError, match="preview: Unable to allocate 64"):
+            finish(maker, pipeline, 256)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+    assert not maker.busy
+    assert maker.step(pipeline, SIZE, 0.0, 0.0, 0.0) is None
+    maker.begin()
+    assert finish(maker, pipeline, SIZE).data.shape == (SIZE,) * 3
 
 
 def test_frames_that_are_faster_than_the_reading_make_it_read_more_at_once():
