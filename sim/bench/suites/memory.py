@@ -24,10 +24,10 @@ def measure(effort: Effort) -> Iterator[Row | Series]:
     yield Row(
         "frames lost on the way to the reconstructor", "frames", seen.grown("reconstructor.frames_lost"), target=0.0
     )
-    yield from growth(seen)
+    yield from growth(seen, effort.minutes)
 
 
-def growth(seen: Observation) -> Iterator[Row | Series]:
+def growth(seen: Observation, minutes: float) -> Iterator[Row | Series]:
     """What each server holds, by how much that grew, and the curve."""
     began = seen.samples[0].at_s
     for server in sorted(seen.samples[-1].memory_mb):
@@ -38,9 +38,14 @@ def growth(seen: Observation) -> Iterator[Row | Series]:
             statistics.mean(values[third : 2 * third] or values),
             statistics.mean(values[2 * third :] or values),
         )
-        minutes = f"{seen.seconds / 60:.3g} minutes"
-        yield Row(f"{server}: memory after {minutes}", "MB", values[-1], (min(values), max(values)), note="spread: all")
-        name = f"{server}: growth from the middle to the last third of {minutes}"
+        yield Row(
+            f"{server}: memory after {minutes:g} minutes",
+            "MB",
+            values[-1],
+            (min(values), max(values)),
+            note="spread: all",
+        )
+        name = f"{server}: growth from the middle to the last third of {minutes:g} minutes"
         yield Row(name, "%", 100 * (last / middle - 1), target=CEILING, note=f"{middle:.0f} to {last:.0f} MB")
         times = tuple(t / 60 for t, _ in held)
         yield Series("memory", server, times, tuple(values), "time (min)", "memory (MB)")
