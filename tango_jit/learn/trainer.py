@@ -271,9 +271,12 @@ class Trainer:
         """
         old, new = self._settings.network, settings.network
         if new.shape != old.shape:
+            present, wanted = (
+                f"form {n.form}, {n.features} features, depth {n.depth}, frames {n.frames}" for n in (old, new)
+            )
             raise ValueError(
-                f"network: expected the present shape (form {old.form}, {old.features} features), got form {new.form}, "
-                f"{new.features} features: another shape needs a reset of the network"
+                f"network: expected the present shape ({present}), got {wanted}: "
+                "another shape needs a reset of the network"
             )
         cleared = settings.patch_size != self._settings.patch_size
         self._settings = settings
