@@ -6,6 +6,8 @@ from tango_jit.recon import backproject
 from tango_jit.services.service import State
 
 FALLBACK = "cpu"
+SMALLER = {"cuda": "cuda_half"}
+"""What does the same in less memory, and is tried first where that ran out."""
 FAILURES = (MemoryError, RuntimeError)
 """What a backend raises when it cannot go on; what it refuses in words (ValueError, TypeError) is none of it."""
 
@@ -20,7 +22,7 @@ def usable(asked: str) -> tuple[str, str]:
 
 
 class BackendChoice:
-    """The backend that was asked for as long as it works, and `cpu` from then on until `choose`.
+    """The backend that was asked for as long as it works, and another from then on until `choose`.
 
     `backprojects` False: only its device is used, so nothing is compiled. Raises ValueError for an unknown backend.
     """
@@ -43,12 +45,24 @@ class BackendChoice:
             self.fall_back(error)
 
     def fall_back(self, error: BaseException) -> None:
-        """After a failure: go on with `cpu`. Raises the error itself if it was that one that failed."""
+        """After a failure: go on with a backend that needs less memory if that ran out, else with `cpu`.
+
+        Raises the error itself if it was `cpu` that failed.
+        """
         if self.name == FALLBACK:
             raise error
-        self.why = f"backend {self.name} failed: {type(error).__name__}: {error}; {FALLBACK} is used instead"
-        self.name = FALLBACK
-        self._warm_up()
+        other = SMALLER.get(self.name, FALLBACK) if isinstance(error, MemoryError) else FALLBACK
+        self.why = f"backend {self.name} failed: {type(error).__name__}: {error}; {other} is used instead"
+        self.name = other
+        try:
+            self._warm_up()
+        except FAILURES as again:
+            self.fall_back(again)
+
+    def raise_shortage(self, error: BaseException) -> None:
+        """Raises the MemoryError that caused `error`, if one did and there is another backend to go on with."""
+        if isinstance(error.__cause__, MemoryError) and self.name != FALLBACK:
+            raise error.__cause__
 
     @property
     def device(self) -> str:

@@ -268,6 +268,7 @@ class TrainerService(Service):
             add = partial(self._window.add, image.frame, image.angle_rad, image.data, image.pose)
             on("samples", self._backend.device, add)
         except (WindowOverflowError, ValueError) as error:
+            self._backend.raise_shortage(error)
             self.trouble(str(error))
 
     def _ready(self) -> Window | None:
