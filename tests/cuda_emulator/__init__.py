@@ -18,7 +18,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tango_jit.recon.backproject import cuda_device
+from tango_jit.recon.backproject import cuda, cuda_device, cuda_half
 
 COMPILER = shutil.which("g++")
 HEADER = Path(__file__).with_name("device.h")
@@ -144,3 +144,5 @@ class Device:
         for name in INTERFACE:
             patch.setattr(cuda_device, name, getattr(self, name))
         patch.setattr(cuda_device, "DEVICE", "cpu")
+        for backend in (cuda, cuda_half):
+            patch.setattr(backend, "obstacle", lambda: "")
