@@ -74,8 +74,9 @@ class Report:
         aimed = [row for row in self.rows if row.target is not None]
         parts = [f"Measured on {_where(self.machine)}.\n"]
         if aimed:
-            met = sum(row.met is True for row in aimed)
-            parts.append(f"## Targets: {met} of {len(aimed)} met\n\n{_table(aimed)}")
+            verdicts = [row.met for row in aimed]
+            counts = f"{verdicts.count(True)} met, {verdicts.count(False)} missed, {verdicts.count(None)} not run"
+            parts.append(f"## Targets: {counts}\n\n{_table(aimed)}")
         for suite, facts in self.suites.items():
             lines = [f"## {suite}\n\n{_circumstances(facts)}\n"]
             rows = [row for row in self.rows if row.suite == suite]

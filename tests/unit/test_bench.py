@@ -175,7 +175,7 @@ def test_markdown_tells_targets_peers_and_gaps():
         Row.not_run("absent", "Hz", "no CUDA device", target=10.0),
     ]
     text = Report(COMPUTER).with_suite("pairs", FACTS, rows).markdown()
-    assert "Targets: 1 of 3 met" in text
+    assert "Targets: 1 met, 1 missed, 1 not run" in text
     assert "| fast | 1 ms | 0.9 to 1.1 | ≤ 2 | yes | other: 5 | 5 |" in text
     assert "| slow | 8 Hz |  | ≥ 10 | no, 20 % below |  |  |" in text
     assert "| absent | not run: no CUDA device |  | ≥ 10 |  |  |  |" in text
