@@ -69,15 +69,19 @@ def distinct(pairs: Tensor, halo: int = 0) -> Tensor:
     nothing to learn from them.
     """
     even, odd = (middle(valid(half, halo)) for half in pairs.unbind(1))
-    energy = (even.square() + odd.square()).sum((1, 2, 3), dtype=torch.float64)
-    difference = (even - odd).square().sum((1, 2, 3), dtype=torch.float64)
-    return pairs.flatten(1).isfinite().all(1) & (difference > 1e-10 * energy)
+    # The sum of all numbers is finite if they are, and several times faster than to look at each.
+    return pairs.flatten(1).sum(1).isfinite() & (_power(even - odd) > 1e-10 * (_power(even) + _power(odd)))
+
+
+def _power(images: Tensor) -> Tensor:
+    """Sum of the squares of each image, (n,) float64."""
+    return torch.linalg.vector_norm(images.flatten(1), dim=1, dtype=torch.float64).square()
 
 
 def errors(denoised: Tensor, inputs: Tensor, targets: Tensor, halo: int = 0) -> Errors:
     """(n, 2): |A(u) - v|^2, limited to finite numbers, and |u - v|^2 of every sample; inputs may be stacks."""
     v = valid(targets, halo)
-    parts = [(valid(x, halo) - v).double().square().sum((1, 2, 3)) for x in (denoised, middle(inputs))]
+    parts = [_power(valid(x, halo) - v) for x in (denoised, middle(inputs))]
     samples = torch.stack(parts, 1).cpu().numpy()
     samples[:, 0] = np.fmin(samples[:, 0], WORST * samples[:, 1])  # a NaN becomes the limit
     return samples
