@@ -12,12 +12,15 @@ import tifffile
 import torch
 from numpy.typing import NDArray
 
-from tango_jit.geometry import ScanGeometry
+from tango_jit.geometry import ScanGeometry, SliceGeometry
 from tango_jit.recon.preprocess import Corrections, Preprocessor
 from tango_jit.recon.preprocess.lines import Field
 from tango_jit.recon.preprocess.median import median_in_line, median_of_nine
 from tango_jit.recon.preprocess.rings import Rings, believable
 from tango_jit.recon.preprocess.zingers import HostZingers
+from tango_jit.recon.window import ProjectionWindow
+from tests.phantom import ball
+from tests.reconstructions import full_slice
 
 Counts = NDArray[np.uint16]
 COLS, INSIDE = 192, slice(32, 160)
@@ -207,3 +210,38 @@ def test_bad_pixels_in_the_air_do_not_count() -> None:
     counts[0, 2, 3] = 65535
     got = Preprocessor(scan, flat=flat, corrections=Corrections(air_region=(0, 4, 0, 3)))(counts)
     np.testing.assert_allclose(got, 0, atol=1e-6)
+
+
+# --- truncated objects
+
+
+def test_a_truncated_object_keeps_its_values_when_its_edges_are_extended() -> None:
+    """A detector of half the width of the object, against one that sees all of it: errors in 1/mm, of 0.02."""
+    angles = np.pi * np.arange(180) / 180
+    wide, narrow = (ScanGeometry.parallel(rows=1, cols=cols, pixel_mm=1.0) for cols in (256, 128))
+    balls = (
+        ((0, 0, 0), 110.0, 0.02),
+        ((20, 10, 0), 15.0, 0.02),
+        ((-25, -20, 0), 10.0, -0.02),
+        ((60, 50, 0), 12.0, 0.03),
+    )
+    views = np.sum([ball(wide, angles, *one) for one in balls], axis=0)
+    place = SliceGeometry.centered((0, 0, 0), (1, 0, 0), (0, -1, 0), pixel_mm=1.0, shape=(128, 128))
+
+    def picture(scan: ScanGeometry, views: NDArray[np.float32], *, edge_extend: bool) -> NDArray[np.float32]:
+        window = ProjectionWindow(scan)
+        for k, view in enumerate(Preprocessor(scan, linear=True, edge_extend=edge_extend)(views)):
+            window.add(k, float(angles[k]), view)
+        full = window.window()
+        assert full is not None
+        return full_slice(scan, full, place)
+
+    y, x = np.mgrid[:128, :128] - 63.5
+    inside = np.hypot(x, y) < 62
+    whole = picture(wide, views, edge_extend=False)
+    abrupt, extended = (
+        np.abs(picture(narrow, views[..., 64:192], edge_extend=which) - whole)[inside] for which in (False, True)
+    )
+    assert extended.max() < 0.003
+    assert extended.mean() < 5e-4
+    assert abrupt.mean() > 20 * extended.mean()
