@@ -11,7 +11,7 @@ from scipy.fft import next_fast_len
 
 FILTERS = ("ram-lak", "shepp-logan", "hann", "cosine")
 # Samples that are transformed in one go: their spectrum stays in the cache until it is transformed back.
-_AT_ONCE = 1 << 17
+_AT_ONCE = 1 << 18
 _EDGE = 4  # columns whose mean is continued
 
 
