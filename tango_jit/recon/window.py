@@ -111,7 +111,7 @@ def angular_weights(angles_rad: Array, span_rad: float) -> tuple[Array, float]:
     weights = np.empty(len(angles_rad))
     weights[order] = (gaps + np.roll(gaps, 1)) / 2 * (math.pi / span_rad)
     typical = np.median(gaps)
-    return weights, float(gaps.max() / typical) if typical > 0 else math.inf
+    return weights, float(gaps.max() / typical) if typical > 1e-12 * span_rad else math.inf
 
 
 def split_weights(frames: NDArray[np.int64], angles_rad: Array, span_rad: float) -> tuple[Image, bool, bool]:

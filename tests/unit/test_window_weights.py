@@ -50,6 +50,8 @@ def test_weights_are_half_the_gaps_on_both_sides_round_the_circle() -> None:
     assert widest == pytest.approx(last / 2)
     np.testing.assert_allclose(angular_weights(np.array([7.0]), math.pi)[0], [math.pi])
     assert angular_weights(np.empty(0), math.pi)[1] == math.inf
+    # A stage that hardly moves: gaps beyond what a float can be divided by.
+    assert angular_weights(np.array([0.0, 1e-311, 2e-311, 3e-311]), math.pi)[1] == math.inf
 
 
 @given(
