@@ -14,7 +14,7 @@ import torch
 
 from sim.bench.rows import Row
 from sim.bench.scene import PLACES, SCAN, SIDE, VIEWS, full_window, place
-from sim.bench.timing import Effort, timed
+from sim.bench.timing import Effort, side_by_side, timed
 from tango_jit.recon import backproject
 from tango_jit.recon.incremental import IncrementalSlices
 from tango_jit.recon.reconstructor import Reconstructor
@@ -28,24 +28,25 @@ ANY_FLOOR = 350.0
 def measure(effort: Effort) -> Iterator[Row]:
     backproject.get("cpu").warm_up()
     engine, window = Reconstructor(SCAN), full_window()
+    cached = replace(window, slots=0 * window.slots)
     for name in PLACES:
-        work = partial(engine.reconstruct, window, place(name))
+        seen = {"views": window, "one": cached}
+        figures = side_by_side({key: partial(engine.reconstruct, x, place(name)) for key, x in seen.items()}, effort)
         yield Row.of(
             f"{SIDE}² slice from {VIEWS} views, both halves, {name}",
             "Msamples/s",
-            timed(work, effort).rate(SAMPLES),
+            figures["views"].rate(SAMPLES),
             target=FLOORS.get(name, ANY_FLOOR),
         )
-        cached = replace(window, slots=0 * window.slots)
-        figure = timed(partial(engine.reconstruct, cached, place(name)), effort).rate(SAMPLES)
-        yield Row.of(f"the same {VIEWS} times from one view, which stays in the cache, {name}", "Msamples/s", figure)
+        what = f"the same {VIEWS} times from one view, which stays in the cache, {name}"
+        yield Row.of(what, "Msamples/s", figures["one"].rate(SAMPLES))
     yield _memory(effort)
     yield from _three_slices(effort, engine)
 
 
 def _memory(effort: Effort) -> Row:
     """What the memory gives at best: as many bytes as the views have, read in order by all threads."""
-    numbers = torch.ones(VIEWS * SCAN.rows * SCAN.cols // 2, dtype=torch.int32)
+    numbers = torch.ones(VIEWS * SCAN.rows * SCAN.cols // 2)
     figure = timed(numbers.sum, effort).rate(numbers.nbytes / 1e9)
     return Row.of(f"memory read in order, {numbers.nbytes / 1e6:.0f} MB", "GB/s", figure)
 
