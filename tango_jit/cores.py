@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from dataclasses import dataclass
 from pathlib import Path
 
 AUTOGROUP = Path("/proc/self/autogroup")
+CGROUPS, OWN_CGROUP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
 @dataclass(frozen=True)
@@ -41,8 +43,24 @@ def budget(cores: int) -> Budget:
 
 
 def usable_cores() -> int:
-    """The cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """The cores that this process may run on: those of its affinity, fewer where a control group allows less time."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, math.ceil(min(cores, _quota(CGROUPS, OWN_CGROUP))))
+
+
+def _quota(root: Path, own: Path) -> float:
+    """The least that the control groups (version 2) of this process, and those above them, allow, in cores."""
+    try:
+        line = next(line for line in own.read_text().splitlines() if line.startswith("0::"))
+    except (OSError, StopIteration):
+        return math.inf
+    group = root / line.removeprefix("0::").strip("/")
+    allowed = [math.inf]
+    for folder in (group, *group.parents):
+        if folder.is_relative_to(root) and (folder / "cpu.max").exists():
+            quota, period = (folder / "cpu.max").read_text().split()
+            allowed += [] if quota == "max" else [int(quota) / int(period)]
+    return min(allowed)
 
 
 def step_aside(nice: int) -> str:

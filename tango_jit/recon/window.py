@@ -12,7 +12,7 @@ from collections import deque
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from operator import attrgetter
-from typing import Literal, NamedTuple, NoReturn
+from typing import Any, Literal, NamedTuple, NoReturn
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -228,18 +228,21 @@ class ProjectionWindow:
         late = at < len(self._views)
         if late and self._views[at][:2] == (frame, angle_rad):
             return "duplicate"
-        if late and not self._fits(at, frame, angle_rad):
+        anew = late and not self._fits(at, frame, angle_rad)
+        if anew:
             self._misfits += 1
             if self._misfits < MISFITS:
                 return "stale"
-            self._restart()
-            late = False
-        elif not late:
-            self._make_way(angle_rad)
+        full = not self._free
+        if full:  # else the view first: one that the ring refuses changes nothing
+            self._make_way(angle_rad, late, anew)
+        slot = self._fill_slot(projection)
+        if not full:
+            self._make_way(angle_rad, late, anew, slot)
+        late = late and not anew
         self._misfits = 0
         self._serial += 1
-        view = _View(frame, angle_rad, self._take_slot(), self._serial, vectors)
-        self._ring.put(view.slot, projection)
+        view = _View(frame, angle_rad, slot, self._serial, vectors)
         self._occupants[view.slot] = view.serial
         insort(self._views, view, key=_FRAME)
         self._turn(angle_rad)
@@ -287,22 +290,26 @@ class ProjectionWindow:
             and (at == 0 or self._direction * (angle_rad - self._views[at - 1].angle_rad) >= -slack)
         )
 
-    def _make_way(self, angle_rad: float) -> None:
-        """Prepare for a frame with the highest number so far: after a jump start anew, on a standing stage replace."""
-        if not self._views:
-            return
-        newest = self._views[-1].angle_rad
-        ahead = self._direction * (angle_rad - self._head_rad) if self._direction else abs(angle_rad - newest)
-        if not -BACK * self.span_rad <= ahead <= LEAP * self.span_rad:
-            self._restart()
-        elif abs(angle_rad - newest) <= STILL * self._step_rad:
-            self._drop(-1)
+    def _make_way(self, angle_rad: float, late: bool, anew: bool, slot: int | None = None) -> None:
+        """Start anew if wanted, or after a jump; on a standing stage replace the newest. `slot` is taken already."""
+        if anew:
+            self._restart(slot)
+        elif self._views and not late:
+            newest = self._views[-1].angle_rad
+            ahead = self._direction * (angle_rad - self._head_rad) if self._direction else abs(angle_rad - newest)
+            if not -BACK * self.span_rad <= ahead <= LEAP * self.span_rad:
+                self._restart(slot)
+            elif abs(angle_rad - newest) <= STILL * self._step_rad:
+                self._drop(-1)
 
-    def _restart(self) -> None:
+    def _restart(self, slot: int | None) -> None:
+        """Forget all views, but not what was just put into `slot`."""
         covered = self.fill == 1.0
         self._restarts = 0 if covered else self._restarts + 1
         self._reached = 0.0 if covered else max(self._reached, self.fill)
         self.clear()
+        if slot is not None:
+            self._free.remove(slot)
 
     def _turn(self, angle_rad: float) -> None:
         """After an insertion: follow the rotation and drop what has left the span."""
@@ -337,9 +344,11 @@ class ProjectionWindow:
     def _drop(self, at: int) -> None:
         self._free.append(self._views.pop(at).slot)
 
-    def _take_slot(self) -> int:
+    def _fill_slot(self, projection: Any) -> int:
+        """A free slot with this view in it. A ring that refuses the view keeps the slot free."""
         if not self._free:
             self._grow()
+        self._ring.put(self._free[0], projection)
         return self._free.popleft()
 
     def _grow(self) -> None:

@@ -9,8 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Self
 
-import platformdirs
-
 from tango_jit.recordings.hdf5 import RecordingError
 
 COMPANION = "tango-jit.toml"
@@ -155,6 +153,8 @@ def profiles(folder: Mapping[str, Any], where: str) -> dict[str, Profile]:
     The site's are in the file that TANGO_JIT_FLEXRAY_PROFILES names, else in `flexray-profiles.toml` in the user's or
     the machine's configuration folder of tango-jit: one table for each name.
     """
+    import platformdirs  # here: the science runs without it
+
     found = dict(PROFILES)
     configured = os.environ.get(SITE_VARIABLE)
     usual = [

@@ -177,6 +177,8 @@ def test_nothing_in_view_is_zero(project: Project) -> None:
         ("weights", lambda x: x[:, 1:], r"weights: expected shape \(any, 17\)"),
         ("weights", lambda x: x.tolist(), "weights: expected an array of float32"),
         ("poses", lambda x: x[0], r"poses: expected shape \(any, 3, 3\)"),
+        ("matrices", lambda x: x * np.nan, "matrices, poses: expected finite numbers"),
+        ("poses", lambda x: x + np.inf, "matrices, poses: expected finite numbers"),
         ("shape", lambda x: (0, 3), "shape: expected at least 1 row"),
         ("out", lambda x: np.zeros((3, 2, 8, 11), np.float32), r"out: expected shape \(3, 2, 8, 12\)"),
         ("out", lambda x: np.zeros((3, 2, 12, 8), np.float32).swapaxes(2, 3), "out: expected a C-contiguous array"),

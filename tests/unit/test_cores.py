@@ -1,13 +1,15 @@
 """How the processes share the cores."""
 
+import math
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
 import pytest
 
-from tango_jit.cores import Budget, budget, usable_cores
+from tango_jit.cores import Budget, _quota, budget, usable_cores
 
 BUSY = """
 import os, sys
@@ -42,6 +44,21 @@ def test_only_the_cores_of_this_process_count() -> None:
     shown = subprocess.check_output([sys.executable, "-c", f"{code}; print(usable_cores())"], text=True)
     assert int(shown) == 1
     assert usable_cores() >= 1
+
+
+def test_a_quota_of_time_is_as_good_as_fewer_cores(tmp_path: Path) -> None:
+    """Control groups as the kernel shows them: of the process itself, and of those above it."""
+    own, group = tmp_path / "own", tmp_path / "root" / "pod" / "container"
+    group.mkdir(parents=True)
+    own.write_text("1:cpu:/old\n0::/pod/container\n")
+    assert _quota(tmp_path / "root", own) == math.inf
+    (group / "cpu.max").write_text("max 100000\n")
+    assert _quota(tmp_path / "root", own) == math.inf
+    (group.parent / "cpu.max").write_text("250000 100000\n")
+    assert _quota(tmp_path / "root", own) == 2.5
+    (group / "cpu.max").write_text("150000 100000\n")
+    assert _quota(tmp_path / "root", own) == 1.5
+    assert _quota(tmp_path / "root", tmp_path / "none") == math.inf
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="niceness of a session is a matter of Linux")

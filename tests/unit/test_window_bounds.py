@@ -120,3 +120,19 @@ def test_wrong_arguments_are_refused() -> None:
     with pytest.raises(ValueError, match="pose: expected 12 finite numbers"):
         window.add(0, 0.0, np.zeros((1, 2), np.float32), [1.0, 2.0])
     assert len(window) == 0
+
+
+@pytest.mark.parametrize("angle_rad", [2 * math.pi, 20.0], ids=["next", "a jump"])
+def test_a_view_that_is_no_picture_changes_nothing(angle_rad: float) -> None:
+    """Neither the views that are held nor the room for more."""
+    window = ProjectionWindow(CONE)
+    feed(window, range(VIEWS))
+    before, size = window.window(), window.nbytes
+    assert before is not None
+    for _ in range(100):
+        with pytest.raises(ValueError, match="expected finite values"):
+            window.add(10 * VIEWS, angle_rad, np.full((1, 2), np.nan, np.float32))
+    assert window.window() is before
+    feed(window, range(VIEWS, 4 * VIEWS))
+    assert len(window) == VIEWS
+    assert window.nbytes == size

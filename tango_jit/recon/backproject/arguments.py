@@ -62,6 +62,8 @@ def check_views(
     _array("matrices", matrices, np.float64, (views, 3, 4))
     _array("weights", weights, np.float32, (None, views))
     _array("poses", poses, np.float64, (None, 3, 3))
+    if not (np.isfinite(matrices).all() and np.isfinite(poses).all()):
+        raise ValueError("matrices, poses: expected finite numbers, got inf or nan: they would lead anywhere in memory")
     rows, cols = shape
     if rows < 1 or cols < 1:
         raise ValueError(f"shape: expected at least 1 row and 1 column, got {shape}")

@@ -76,6 +76,7 @@ class FixedRing:
         if values.shape != self.array.shape[1:]:
             raise ValueError(f"view: expected shape {self.array.shape[1:]}, got {values.shape}")
         bits = values.reshape(-1).view(np.int16 if half else np.int32)
+        bits.flags.writeable = False  # views from a socket are: one type for all, compiled once
         largest = bits.dtype.type(_largest(bits, np.iinfo(bits.dtype).max))
         peak = np.float32(largest.view(values.dtype))
         if not np.isfinite(peak):
