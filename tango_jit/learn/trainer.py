@@ -6,6 +6,7 @@ Adam on a random batch of the buffer. `weights` gives the next version: the aver
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import deque
 
@@ -25,6 +26,7 @@ from tango_jit.learn.unet import NetworkConfig, UNet, build
 from tango_jit.learn.vector import Layout
 from tango_jit.learn.weights import Weights, from_checkpoint, pack, to_checkpoint, unpack
 
+log = logging.getLogger(__name__)
 SCORED_PAIRS = 512  # how many of the last scored pairs `patch_accuracy` looks back on
 SCORED_AT_ONCE = 64
 
@@ -290,16 +292,33 @@ class Trainer:
         self._prepare()
 
     def move(self, device: str) -> None:
-        """Go on, on another device ("cpu", "cuda"), as after `load` of the present weights; the pairs come along."""
+        """Go on, on another device ("cpu", "cuda"), as after `load` of the present weights; the pairs come along.
+
+        From a device that gives nothing back any more: with the last version of the weights (a new network where there
+        is none of this shape) and without pairs.
+        """
         if torch.device(device) == self._device:
             return
-        network, self._device = self.averaged(), torch.device(device)
+        old, self._device = self._device, torch.device(device)
+        try:
+            network, scale, buffer = self.averaged(), self._scale, self._buffer.moved(self._device)
+        except RuntimeError as error:
+            network, scale = self._last_network()
+            buffer = self._empty_buffer()
+            log.warning("%s gives nothing back (%s): training goes on from the last version of the weights", old, error)
         self._stream = stream_for(self._device, live=False)
         self._generator = torch.Generator(self._device).manual_seed(self._generator.initial_seed())
-        self._buffer = self._buffer.moved(self._device)
-        self._start(network, self._scale)
+        self._buffer = buffer
+        self._start(network, scale)
 
     # ---- parts
+
+    def _last_network(self) -> tuple[UNet, float | None]:
+        """The last version and its scale, from the memory of the host; a new network where none fits the settings."""
+        for kept in reversed(self._kept):
+            if (network := unpack(kept)).config.shape == self._settings.network.shape:
+                return network, kept.scale
+        return build(self._settings.network, self._generator.initial_seed()), self._scale
 
     def _start(self, network: UNet, scale: float | None) -> None:
         """Train this network from now on."""

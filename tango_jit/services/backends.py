@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import torch
+
 from tango_jit.recon import backproject
 from tango_jit.services.service import State
 
 FALLBACK = "cpu"
 SMALLER = {"cuda": "cuda_half"}
 """What does the same in less memory, and is tried first where that ran out."""
+SHORTAGES = (MemoryError, torch.OutOfMemoryError)
+"""Memory ran out: where it was estimated, and where PyTorch could not have more."""
 FAILURES = (MemoryError, RuntimeError)
 """What a backend raises when it cannot go on; what it refuses in words (ValueError, TypeError) is none of it."""
 
@@ -51,7 +55,7 @@ class BackendChoice:
         """
         if self.name == FALLBACK:
             raise error
-        other = SMALLER.get(self.name, FALLBACK) if isinstance(error, MemoryError) else FALLBACK
+        other = SMALLER.get(self.name, FALLBACK) if isinstance(error, SHORTAGES) else FALLBACK
         self.why = f"backend {self.name} failed: {type(error).__name__}: {error}; {other} is used instead"
         self.name = other
         try:

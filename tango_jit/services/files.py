@@ -9,6 +9,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
+def existing(path: Path, what: str, expected: str) -> bytes:
+    """The content of a file. Raises ValueError where it cannot be read, in words that name what was expected."""
+    try:
+        return path.expanduser().read_bytes()
+    except OSError as error:
+        raise ValueError(f"{what}: expected {expected}, got {path}: {error.strerror}") from error
+
+
 @contextmanager
 def new_file(path: Path, what: str, *, replace: bool = False) -> Iterator[Path]:
     """A path beside `path` to write to; it takes the place of `path` at the end, and is removed after an error.

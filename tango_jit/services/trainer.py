@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,10 +27,10 @@ from tango_jit.recon.reconstructor import Reconstructor
 from tango_jit.recon.window import ProjectionWindow, Window, WindowOverflowError
 from tango_jit.services.arrivals import Arrivals
 from tango_jit.services.backends import FAILURES, BackendChoice
-from tango_jit.services.files import new_file
+from tango_jit.services.files import existing, new_file
 from tango_jit.services.rates import Curve, Rate
 from tango_jit.services.service import Clock, Service, State
-from tango_jit.services.trainer_settings import FIELDS, check_network, check_region, remembered, shown
+from tango_jit.services.trainer_settings import FIELDS, as_text, check_network, check_region, remembered, shown
 from tango_jit.services.trainer_signals import SIGNALS
 from tango_jit.streams import Header, Image, Mailbox, Message, Publisher, SeriesEnd, Subscriber, View
 
@@ -39,7 +38,6 @@ SILENCE_S = 4.0
 STEPS_A_ROUND = 4
 LONGEST_ROUND_S = 0.3
 REJECTED_ALARM_S = 10.0
-SAMPLING = ("sampling", "region", "patch_size")
 
 
 class TrainerService(Service):
@@ -78,9 +76,8 @@ class TrainerService(Service):
         self._paused = False
         self._curve = Curve()
         self._steps_rate, self._pairs_rate = Rate(), Rate()
-        self._published_at = 0.0
         self._kind: tuple[Any, ...] = ()
-        self._kinds = 0
+        self._published_at, self._kinds = 0.0, 0
         self._forget_scan()
         self.publish(weights_endpoint=self._weights_out.endpoint, region=region)
         self._show()
@@ -95,8 +92,7 @@ class TrainerService(Service):
         self._arrivals = Arrivals(SILENCE_S)
         self._steps_owed = 0  # of this round, on the pairs that it added
         self._problem = ""
-        self._rejected_at = -1e9
-        self._gaps = False  # the window is full but its halves are not
+        self._rejected_at, self._gaps = -1e9, False  # gaps: the window is full but its halves are not
 
     # ---- commands (any thread): done by the worker between two rounds
 
@@ -135,10 +131,7 @@ class TrainerService(Service):
 
     def load(self, path: Path) -> None:
         """Go on from a file that `save` wrote. Raises ValueError or OSError in words; nothing has changed then."""
-        try:
-            checkpoint = path.expanduser().read_bytes()
-        except OSError as error:
-            raise ValueError(f"Load: expected a file that Save wrote, got {path}: {error.strerror}") from error
+        checkpoint = existing(path, "Load", "a file that Save wrote")
 
         def load() -> None:
             weights = from_checkpoint(checkpoint)
@@ -168,8 +161,7 @@ class TrainerService(Service):
     def _show(self, **news: Any) -> None:
         """Publish the settings one by one, and as the text that remembers them."""
         region = news.get("region", self.values["region"])
-        text = json.dumps({"training": asdict(self._settings), "region": list(region)})
-        self.publish(**shown(self._settings), settings=text)
+        self.publish(**shown(self._settings), settings=as_text(self._settings, region))
 
     # ---- the worker
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,11 @@ def remembered(text: str) -> tuple[TrainerSettings, np.ndarray]:
         raise ValueError(
             f"Settings: expected what the attribute settings showed, got {text[:60]!r}: {error}"
         ) from error
+
+
+def as_text(settings: TrainerSettings, region: np.ndarray) -> str:
+    """What `remembered` reads."""
+    return json.dumps({"training": asdict(settings), "region": list(region)})
 
 
 def shown(settings: TrainerSettings) -> dict[str, Any]:

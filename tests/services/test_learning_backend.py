@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from tango_jit.learn import Trainer
 from tango_jit.learn.inference import Predictor
@@ -100,6 +101,22 @@ def test_a_denoiser_whose_backend_fails_goes_on_with_cpu(monkeypatch):
         assert "backend reference failed: RuntimeError: CUDA error" in look(bench.service)["status"]
     finally:
         bench.close()
+
+
+@pytest.mark.parametrize("kind", [MemoryError, torch.OutOfMemoryError])
+def test_where_memory_ran_out_fewer_bits_come_before_cpu(kind: type[Exception]):
+    choice = BackendChoice("cuda", backprojects=False)
+    choice.fall_back(kind("CUDA out of memory"))
+    assert choice.name == "cuda_half"
+    assert choice.device == "cuda"
+    choice.fall_back(kind("CUDA out of memory"))
+    assert choice.name == "cpu"
+
+
+def test_what_failed_otherwise_goes_to_cpu_at_once():
+    choice = BackendChoice("cuda", backprojects=False)
+    choice.fall_back(RuntimeError("CUDA error: an illegal memory access"))
+    assert choice.name == "cpu"
 
 
 def test_a_failure_of_cpu_itself_is_not_hidden():

@@ -12,6 +12,7 @@ from safetensors.torch import load
 from torch import Tensor
 
 from tango_jit.learn import PAPER, PRODUCT, RELEASED, SETTINGS, NetworkConfig, Trainer, TrainerSettings, noise2inverse
+from tango_jit.learn.pair_buffer import PairBuffer
 from tango_jit.learn.weights import Weights, from_checkpoint, pack, unpack
 from tango_jit.streams.messages import decode
 
@@ -283,6 +284,40 @@ def test_rollback_goes_to_the_best_version_and_then_further():
     if earlier:
         expected = min(earlier, key=lambda weights: weights.patch_accuracy or math.inf)
         assert trainer.rollback() == expected.version
+
+
+def lost(trainer: Trainer, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    """What was on a device cannot be read any more."""
+
+    def gone(*_):
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    trainer._device = torch.device("cuda")
+    monkeypatch.setattr(*((Trainer, "averaged") if what == "network" else (PairBuffer, "moved")), gone)
+    trainer.move("cpu")
+    monkeypatch.undo()
+
+
+@pytest.mark.parametrize("what", ["network", "pairs"])
+def test_a_device_that_gives_nothing_back_is_left_with_the_last_version(what: str, monkeypatch: pytest.MonkeyPatch):
+    trainer = trained()
+    last = trainer.weights()
+    trainer.step()
+    lost(trainer, monkeypatch, what)
+    assert (trainer.pairs, trainer.ready, trainer.scale) == (0, False, last.scale)
+    weights = trainer.weights()
+    assert weights.version == last.version + 1
+    assert equal(weights, last)
+    trainer.add(pairs(8))
+    assert math.isfinite(trainer.step())
+
+
+def test_a_lost_device_without_a_version_leaves_a_new_network(monkeypatch: pytest.MonkeyPatch):
+    trainer = trained()
+    lost(trainer, monkeypatch, "network")
+    trainer.add(pairs(8))
+    assert math.isfinite(trainer.step())
+    assert trainer.steps == 1
 
 
 def test_rollback_needs_an_earlier_version():
