@@ -26,6 +26,7 @@ import torch
 
 from tango_jit.geometry import ScanGeometry, SliceGeometry
 from tango_jit.learn import PAPER, PRODUCT, Denoiser, PairBuffer, Trainer, TrainerSettings
+from tango_jit.learn.graphs import Passes
 from tango_jit.learn.inference import Predictor
 from tango_jit.learn.unet import UNet
 from tango_jit.recon import backproject
@@ -223,7 +224,7 @@ def inference(repeats: int) -> Iterator[Row]:
         made.step()
         for side in (512, 1024):
             image = torch.randn(1, 1, side, side, device=DEVICE)
-            predict = Predictor(made.averaged(), "auto", torch.device(DEVICE))
+            predict = Predictor(made.averaged(), "auto", torch.device(DEVICE), Passes())
             target = 1000.0 if (name, side) == ("Standard", 1024) else None
             ms = call_ms(partial(predict, image), repeats)
             kind = "bfloat16" if predict.bfloat16 else "float32"
@@ -241,9 +242,9 @@ class Live:
     def __init__(self, backend: str, network: UNet, side: int = 1024) -> None:
         flat = np.full((ROWS, COLS), 45000.0)
         self._counts = np.random.default_rng(0).integers(500, 40000, (8, 1, ROWS, COLS)).astype(np.uint16)
-        self._preprocess = Preprocessor(SCAN, dark=flat / 450, flat=flat, device=DEVICE)
+        self._preprocess = Preprocessor(SCAN, dark=flat / 450, flat=flat, device=DEVICE, dtype=np.float16)
         self._ring, self._engine = ProjectionWindow(SCAN, backend=backend), Reconstructor(SCAN, backend)
-        self._predict = Predictor(network, "auto", torch.device(DEVICE))
+        self._predict = Predictor(network, "auto", torch.device(DEVICE), Passes())
         self._places = [place(name, side) for name in PLACES]
         self._number = 0
         for _ in range(VIEWS + 1):

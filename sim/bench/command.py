@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,8 +19,9 @@ from rich.table import Table
 from sim.bench.machine import Watch, describe
 from sim.bench.report import Report, shown
 from sim.bench.rows import Row, Series
-from sim.bench.runner import SUITES, UNHURRIED, SuiteError, measure
+from sim.bench.runner import LIVE, SUITES, UNHURRIED, SuiteError, measure
 from sim.bench.timing import Effort
+from tango_jit.cores import Budget, budget, usable_cores
 
 console = Console()
 
@@ -37,19 +38,20 @@ def bench(
     minutes: Annotated[
         float | None, typer.Option(min=0.2, max=1e4, help="Length of the memory run; 10 without --quick.")
     ] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads of each engine; as many as cores.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads of all engines; as the servers share the cores.")
+    ] = None,
 ) -> None:
     """Measure what this computer does with the product, beside targets and peers."""
     check(suite, json, markdown, plots, resume)
     report = Report.read(json, describe()) if json is not None else Report(describe())
     effort = Effort.chosen(quick=quick, minutes=minutes)
-    number = threads or len(os.sched_getaffinity(0))
     if quick and not suite:
         console.print(f"[dim]left out by --quick: {', '.join(UNHURRIED)}; --suite asks for one of them")
     with interrupts():
         names = chosen(suite, report, quick=quick, resume=resume)
         for place, name in enumerate(names, 1):
-            report = run(report, name, effort, number, f"suite {place} of {len(names)}")
+            report = run(report, name, effort, threads, f"suite {place} of {len(names)}")
             if json is not None:
                 report.write(json)
     if markdown is not None:
@@ -101,15 +103,16 @@ def check(asked: list[str] | None, json: Path | None, markdown: Path | None, plo
         raise ValueError("--resume: expected --json with the file to go on with, got none")
 
 
-def run(report: Report, suite: str, effort: Effort, threads: int, place: str) -> Report:
+def run(report: Report, suite: str, effort: Effort, threads: int | None, place: str) -> Report:
     """The report with this suite; its rows are shown as they come, and below them for how long it has been going on."""
     console.rule(f"[bold]{suite}[/]: {SUITES[suite]}", align="left")
     watch, measured, failed = Watch(), list[Row | Series](), ""
+    threads_of = share(threads)
     try:
         columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
         with (
             Progress(*columns, console=console, transient=True) as bar,
-            closing(measure(suite, effort, threads)) as items,
+            closing(measure(suite, effort, threads_of)) as items,
         ):
             task = bar.add_task(f"{place}: {suite}", total=None)
             for item in items:
@@ -120,9 +123,18 @@ def run(report: Report, suite: str, effort: Effort, threads: int, place: str) ->
     except SuiteError as error:
         failed = str(error)
         console.print(f"[red]{suite} came to no end: {escape(failed)}")
-    return report.with_suite(
-        suite, watch.seen() | {"threads": threads, "quick": effort.quick, "failed": failed}, measured
-    )
+    facts = watch.seen() | {"threads": told(suite, threads_of), "quick": effort.quick, "failed": failed}
+    return report.with_suite(suite, facts, measured)
+
+
+def share(threads: int | None) -> Budget:
+    """Threads for each kind of work: `threads` for all of them; None: as the servers share this computer."""
+    return budget(usable_cores()) if threads is None else Budget(threads, threads, threads, threads)
+
+
+def told(suite: str, threads: Budget) -> dict[str, int] | None:
+    """What the file says of the threads; None: the suite's servers share the cores themselves."""
+    return None if suite in LIVE else asdict(threads)
 
 
 def line(row: Row) -> Table:

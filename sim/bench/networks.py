@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tango_jit.learn import SETTINGS, NetworkConfig, Trainer, TrainerSettings
+from tango_jit.learn.graphs import Passes
 from tango_jit.learn.inference import Predictor
 from tango_jit.learn.unet import Level, build
 
@@ -62,8 +63,17 @@ def trainer(settings: TrainerSettings, device: str = "cpu") -> Trainer:
 
 def inference(config: NetworkConfig, side: int, device: str = "cpu") -> Callable[[], Tensor]:
     """Passing one image of `side` x `side` pixels (and those that the network sees with it) through the network."""
-    predictor = Predictor(build(config), "auto", torch.device(device))
-    return partial(predictor, image(config, side).to(device))
+    return partial(predictor(config, device), image(config, side).to(device))
+
+
+def predictor(config: NetworkConfig, device: str) -> Predictor:
+    """As the denoiser has it: on a GPU its passes are recorded."""
+    return Predictor(build(config), "auto", torch.device(device), passes(device))
+
+
+def passes(device: str) -> Passes | None:
+    """Recordings where the denoiser makes them."""
+    return Passes() if torch.device(device).type == "cuda" else None
 
 
 def image(config: NetworkConfig, side: int) -> Tensor:

@@ -69,11 +69,18 @@ class Observation:
         times = ((seen.at_s, needed.get((seen.slice, seen.last_frame))) for seen in _firsts(self.tango))
         return [1e3 * (at - arrived) for at, arrived in times if arrived is not None]
 
+    def guarded_percent(self) -> float:
+        """Of the pictures: how many there was a network for, but were shown as they were reconstructed."""
+        return 100 * sum(seen.guarded for seen in self.zmq) / max(len(self.zmq), 1)
+
     def slices_hz(self) -> dict[str, Figure]:
-        """How many pictures of each slice a second were denoised by trained weights; spread of the intervals."""
+        """How many pictures of each slice a second were denoised by trained weights; spread of the intervals.
+
+        Those that the guard showed as they were reconstructed do not count.
+        """
         figures = {}
         for name in sorted({seen.slice for seen in self.zmq}):
-            times = [seen.at_s for seen in self.zmq if seen.slice == name and seen.weights_version > 0]
+            times = [seen.at_s for seen in self.zmq if seen.slice == name and seen.denoised]
             gaps = [b - a for a, b in pairwise(times) if b > a]
             mean = len(times) / self.seconds
             spread = tuple(1 / x for x in np.percentile(gaps, (75, 25))) if gaps else (mean, mean)

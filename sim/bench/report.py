@@ -120,8 +120,17 @@ def _circumstances(facts: Mapping[str, Any]) -> str:
     before, after = facts["load_average"]
     steal = "not known" if facts["steal_percent"] is None else f"{facts['steal_percent']} %"
     failed = f" **Failed: {facts['failed']}**" if facts["failed"] else ""
-    how = f"{facts['threads']} threads{', quick' if facts['quick'] else ''}"
+    how = f"{_threads(facts['threads'])}{', quick' if facts['quick'] else ''}"
     return (
         f"{facts['measured']}, {facts['took_s']:g} s, {how}; load average {before} before and {after} after, "
         f"taken away by the host: {steal}.{failed}"
     )
+
+
+def _threads(told: Mapping[str, int] | int | None) -> str:
+    """Of each kind of work; one number: of all (earlier files); None: servers share the cores among themselves."""
+    if told is None:
+        return "threads as the servers share them"
+    if isinstance(told, int):
+        return f"{told} threads"
+    return "threads: " + ", ".join(f"{work} {number}" for work, number in told.items())

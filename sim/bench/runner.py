@@ -8,12 +8,14 @@ import signal
 import traceback
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import astuple
 from importlib import import_module
 from multiprocessing.connection import Connection
 from typing import Any
 
 from sim.bench.rows import Row, Series
 from sim.bench.timing import Effort
+from tango_jit.cores import Budget
 
 SUITES = {
     "backprojection": "slices of 512² in four orientations from 150 views",
@@ -40,12 +42,15 @@ class SuiteError(RuntimeError):
     """A suite came to no end; what it had measured until then is worth keeping."""
 
 
-def measure(suite: str, effort: Effort, threads: int) -> Generator[Row | Series, None, None]:
-    """What the suite measures, as it comes. Raises SuiteError with the reason where it breaks off."""
+def measure(suite: str, effort: Effort, share: Budget) -> Generator[Row | Series, None, None]:
+    """What the suite measures, as it comes. Raises SuiteError with the reason where it breaks off.
+
+    `share`: threads of each kind of work; live suites do without, their servers have their own.
+    """
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
-    with _threads(threads) if suite not in LIVE else nullcontext():
-        process = context.Process(target=_work, args=(suite, effort, threads, theirs), name=f"bench {suite}")
+    with _threads(max(astuple(share))) if suite not in LIVE else nullcontext():
+        process = context.Process(target=_work, args=(suite, effort, share, theirs), name=f"bench {suite}")
         process.start()
     theirs.close()
     try:
@@ -76,12 +81,12 @@ def _received(suite: str, ours: Connection, process: Any) -> Iterator[Row | Seri
         return
 
 
-def _work(suite: str, effort: Effort, threads: int, out: Connection) -> None:
+def _work(suite: str, effort: Effort, share: Budget, out: Connection) -> None:
     """The child process."""
     signal.signal(signal.SIGTERM, _interrupted)
     try:
         module = import_module(f"sim.bench.suites.{suite}")
-        _use(threads)
+        _begin(share)
         rows: Callable[[Effort], Iterator[Row | Series]] = module.measure
         for item in rows(effort):
             out.send(item)
@@ -93,16 +98,13 @@ def _work(suite: str, effort: Effort, threads: int, out: Connection) -> None:
         out.send(f"{type(error).__name__}: {error}".splitlines()[0])
 
 
-def _use(threads: int) -> None:
-    """All engines on so many threads."""
-    import numba
-    import torch
-
+def _begin(share: Budget) -> None:
+    """The engines on the threads that are meant for them."""
+    from sim.bench import threads
     from tango_jit.threads import use_safe_layer
 
     use_safe_layer()
-    numba.set_num_threads(min(threads, numba.get_num_threads()))
-    torch.set_num_threads(threads)
+    threads.begin(share)
 
 
 def _interrupted(number: int, frame: Any) -> None:

@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import tango
+from numpy.typing import NDArray
 from rich.console import Console
 
 from devices.deployment import Deployment
@@ -26,6 +28,7 @@ from tango_jit.services.slices import DEFAULTS
 from tango_jit.streams import Denoised, Mailbox, Subscriber
 
 READY_S, LEARNING_S = 240.0, 60.0  # the first start on a computer compiles
+ROWS_APART = 16  # of those that tell whether a picture is denoised
 EVENT = tango.EventType.CHANGE_EVENT
 
 
@@ -125,6 +128,12 @@ class Seen:
     needed_at_s: float | None = None
     """When its last needed frame arrived at the reconstructor; None: this client was not told."""
     weights_version: int = 0
+    guarded: bool = False
+    """Was it shown as it was reconstructed, although there is a network (the guard, or denoising switched off)?"""
+
+    @property
+    def denoised(self) -> bool:
+        return self.weights_version > 0 and not self.guarded
 
 
 class ZmqClient:
@@ -141,11 +150,20 @@ class ZmqClient:
         while (message := self._inbox.get(timeout=0.0)) is not None:
             if isinstance(message, Denoised):
                 at = self._inbox.received_at
-                seen.append(Seen(message.slice, message.last_frame, at, message.timestamp_s, message.weights_version))
+                version, raw = message.weights_version, is_raw(message.data)
+                seen.append(
+                    Seen(message.slice, message.last_frame, at, message.timestamp_s, version, version > 0 and raw)
+                )
         return seen
 
     def close(self) -> None:
         self._subscriber.close()
+
+
+def is_raw(pictures: NDArray[np.float32]) -> bool:
+    """(2, depth, rows, cols): is the denoised picture the raw one? No network leaves the pixels of whole rows alone."""
+    denoised, raw = pictures[..., ::ROWS_APART, :]
+    return bool(np.array_equal(denoised, raw, equal_nan=True))
 
 
 class TangoClient:

@@ -6,18 +6,23 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
+import numba
 import pytest
+import torch
+from numba.core import config
 
-from sim.bench import machine
-from sim.bench.command import check, chosen
+from sim.bench import machine, threads
+from sim.bench.command import check, chosen, share, told
 from sim.bench.machine import check_same, describe, stolen
 from sim.bench.report import Report
 from sim.bench.rows import Figure, Peer, Row, Series
 from sim.bench.runner import SUITES, UNHURRIED
 from sim.bench.suites import gpu
 from sim.bench.timing import Effort, side_by_side, timed
+from tango_jit.cores import Budget, budget, usable_cores
 from tango_jit.recon import backproject
 
 COMPUTER = {
@@ -207,6 +212,35 @@ def test_the_cuda_backend_is_measured_or_says_why_not():
     assert all(row.value is None and row.note == f"not run: {obstacle}" for row in rows)
 
 
+def test_engines_have_the_threads_of_the_servers():
+    assert share(None) == budget(usable_cores())
+    assert set(asdict(share(3)).values()) == {3}
+    before = torch.get_num_threads(), numba.get_num_threads()
+    most = config.NUMBA_NUM_THREADS  # pyright: ignore[reportAttributeAccessIssue]
+    try:
+        threads.begin(Budget(frames=1, slices=2, denoising=3, training=1))
+        seen = []
+        for work in ("reconstruction", "pairs", "denoising", "training", "pairs"):
+            threads.use(work)
+            seen.append((torch.get_num_threads(), numba.get_num_threads()))
+        assert seen == [(1, min(2, most)), (2, min(2, most)), (3, min(3, most)), (1, 1), (2, min(2, most))]
+    finally:
+        torch.set_num_threads(before[0])
+        numba.set_num_threads(before[1])
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        (told("pairs", Budget(1, 2, 2, 1)), "threads: frames 1, slices 2, denoising 2, training 1"),
+        (told("live", Budget(1, 2, 2, 1)), "threads as the servers share them"),
+        (4, "4 threads"),
+    ],
+)
+def test_the_table_says_which_threads_ran(said, words):
+    assert f" s, {words};" in Report(COMPUTER).with_suite("pairs", FACTS | {"threads": said}, []).markdown()
+
+
 @pytest.mark.timeout(300)
 def test_a_quick_run_of_a_suite_writes_rows(tmp_path):
     """The command as a user types it."""
@@ -230,5 +264,5 @@ def test_a_quick_run_of_a_suite_writes_rows(tmp_path):
         assert row.spread is not None
         assert 0 < row.spread[0] <= row.value <= row.spread[1]
         assert row.repeats >= 3
-    assert content["suites"]["transport"]["threads"] == len(os.sched_getaffinity(0))
+    assert content["suites"]["transport"]["threads"] == asdict(budget(usable_cores()))
     assert "image of 2048²" in table.read_text()

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sim.bench.networks import TABLE, Original, image, inference, original_step, trainer
+from sim.bench.networks import TABLE, Original, image, inference, original_step, passes, trainer
 from tango_jit.learn import SETTINGS
+from tango_jit.learn.graphs import Passes
 from tango_jit.learn.unet import build
 
 
@@ -47,6 +48,11 @@ def test_networks_train_and_denoise(name):
     made.step()
     assert made.steps == 1
     assert inference(network.settings.network, 32)().shape == (1, 1, 32, 32)
+
+
+def test_passes_are_recorded_where_the_denoiser_records_them():
+    assert isinstance(passes("cuda"), Passes)
+    assert passes("cpu") is None
 
 
 def test_the_original_trains():

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
 from sim.bench.observe import Observation, Sample
 from sim.bench.rows import Row
-from sim.bench.station import Seen, Setup
-from sim.bench.suites.live import figures
+from sim.bench.station import Seen, Setup, is_raw
+from sim.bench.suites.live import figures, together
 from sim.bench.suites.memory import growth
 from sim.bench.suites.sustained import holds
+from sim.bench.timing import Effort
 
 SETUP = Setup(period_s=0.01, side=512)
 
@@ -75,12 +79,36 @@ def test_each_floor_can_be_missed(seen, missed):
     assert table(seen)[missed].met is False
 
 
+def test_runs_of_one_length_have_one_name():
+    effort = Effort()
+    rows = [together(figures(run(seconds), SETUP, targets=True), effort) for seconds in (60, 61)]
+    assert [row.name for row in rows] == 2 * ["live, one run of 60 s, all of it together: floors that are met"]
+    assert all((row.value, row.target, row.met) == (9.0, 9.0, True) for row in rows)
+
+
 def test_pictures_without_trained_weights_do_not_count():
     seen = run()
     raw = tuple(Seen(s.slice, s.last_frame, s.at_s, s.needed_at_s, 0) for s in seen.zmq)
     rows = table(Observation(seen.samples, raw, seen.tango))
     assert rows["denoised pictures of slice xy"].value == 0.0
     assert rows["denoised pictures of slice xy"].met is False
+
+
+def test_pictures_that_the_guard_shows_raw_do_not_count():
+    seen = run()
+    guarded = tuple(replace(one, guarded=one.slice == "xy") for one in seen.zmq)
+    rows = table(Observation(seen.samples, guarded, seen.tango))
+    assert rows["denoised pictures of slice xy"].value == 0.0
+    assert rows["denoised pictures of slice xy"].met is False
+    assert rows["denoised pictures of slice xz"].met is True
+    assert rows["pictures that the guard showed as they were reconstructed"].value == pytest.approx(100 / 3)
+
+
+def test_a_picture_that_is_the_reconstruction_is_told_from_a_denoised_one():
+    raw = np.random.default_rng(0).standard_normal((1, 40, 30)).astype(np.float32)
+    raw[0, 0, 0] = np.nan
+    assert is_raw(np.stack([raw, raw]))
+    assert not is_raw(np.stack([0.5 * raw, raw]))
 
 
 def test_a_slice_that_never_came_is_a_missed_floor():

@@ -12,6 +12,7 @@ from functools import partial
 import numpy as np
 import torch
 
+from sim.bench import threads
 from sim.bench.rows import Row
 from sim.bench.scene import PLACES, SCAN, SIDE, VIEWS, full_window, place
 from sim.bench.timing import Effort, side_by_side, timed
@@ -40,7 +41,9 @@ def measure(effort: Effort) -> Iterator[Row]:
         )
         what = f"the same {VIEWS} times from one view, which stays in the cache, {name}"
         yield Row.of(what, "Msamples/s", figures["one"].rate(SAMPLES))
+    threads.use("pairs")
     yield _memory(effort)
+    threads.use("reconstruction")
     yield from _three_slices(effort, engine)
 
 

@@ -13,13 +13,12 @@ from functools import partial
 import numpy as np
 import torch
 
-from sim.bench.networks import CARD, inference, trainer
+from sim.bench.networks import CARD, inference, predictor, trainer
 from sim.bench.rows import Peer, Row
 from sim.bench.scene import COLS, PLACES, ROWS, SCAN, SIDE, VIEWS, full_window, place
 from sim.bench.suites.pairs import BATCH, PAPER_MS
 from sim.bench.timing import Effort, clocked, timed, times
-from tango_jit.learn import SETTINGS, PairBuffer, PatchSampler, build
-from tango_jit.learn.inference import Predictor
+from tango_jit.learn import SETTINGS, PairBuffer, PatchSampler
 from tango_jit.recon import backproject
 from tango_jit.recon.preprocess import Preprocessor
 from tango_jit.recon.reconstructor import Reconstructor
@@ -81,10 +80,10 @@ def _frame_to_denoised(effort: Effort, backend: str) -> Row:
     """A frame of counts filtered, put into the window, three slices made and both halves of each denoised."""
     flat = np.full((ROWS, COLS), 45000.0)
     counts = np.random.default_rng(0).integers(500, 40000, (1, ROWS, COLS)).astype(np.uint16)
-    preprocess = Preprocessor(SCAN, dark=flat / 450, flat=flat, device="cuda")
+    preprocess = Preprocessor(SCAN, dark=flat / 450, flat=flat, device="cuda", dtype=np.float16)
     ring, engine = ProjectionWindow(SCAN, backend=backend), Reconstructor(SCAN, backend)
     slices = [place(name, 1024) for name in ("horizontal", "vertical", "oblique")]
-    predict = Predictor(build(SETTINGS["PRODUCT"].network), "auto", torch.device("cuda"))
+    predict = predictor(SETTINGS["PRODUCT"].network, "cuda")
     frame = iter(range(10_000_000))
 
     def add() -> None:

@@ -7,6 +7,7 @@ from functools import partial
 
 import numpy as np
 
+from sim.bench import threads
 from sim.bench.networks import CARD, inference, original_inference, trainer
 from sim.bench.rows import Peer, Row
 from sim.bench.suites.training import ORIGINAL, ratio
@@ -20,6 +21,7 @@ PRESETS = {"PAPER": "Standard", "PRODUCT": "PRODUCT", "RELEASED": "what the rele
 
 
 def measure(effort: Effort) -> Iterator[Row]:
+    threads.use("denoising")
     for side, floor in FLOORS.items():
         for preset, called in PRESETS.items():
             work = inference(SETTINGS[preset].network, side)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -22,17 +22,22 @@ def measure(effort: Effort) -> Iterator[Row | Series]:
         seen = observe(servers, effort.live_s)
     rows = list(figures(seen, SETUP, targets=True))
     yield from rows
+    yield together(rows, effort)
+    yield from latency_curves(seen)
+
+
+def together(rows: Iterable[Row], effort: Effort) -> Row:
+    """How many of the floors hold at once; its name is that of every run of this length."""
     floors = [row for row in rows if row.target is not None]
     met = sum(row.met is True for row in floors)
     missed = "; ".join(f"{row.name}: {row.missed_by or row.note}" for row in floors if not row.met)
-    yield Row(
-        f"live, one run of {seen.seconds:.0f} s, all of it together: floors that are met",
+    return Row(
+        f"live, one run of {effort.live_s:g} s, all of it together: floors that are met",
         "floors",
         float(met),
         target=float(len(floors)),
         note=missed,
     )
-    yield from latency_curves(seen)
 
 
 def figures(seen: Observation, setup: Setup, *, targets: bool) -> Iterator[Row]:
@@ -53,6 +58,7 @@ def figures(seen: Observation, setup: Setup, *, targets: bool) -> Iterator[Row]:
             yield Row.of(what, "Hz", rates[name], target=floor(1.0))
         else:
             yield Row(what, "Hz", 0.0, target=floor(1.0))
+    yield Row("pictures that the guard showed as they were reconstructed", "%", seen.guarded_percent())
     yield Row.of("training steps", "/s", seen.rate("trainer.steps"), target=floor(5.0))
     yield Row("mean use of a pair, so far", "uses", seen.values("trainer.reuse")[-1], target=floor(16.0))
     pairs = [x for x in seen.values("trainer.samples_per_s") if np.isfinite(x)]

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from sim.bench import threads
 from sim.bench.networks import CARD, TABLE, inference, trainer
 from sim.bench.rows import Peer, Row
 from sim.bench.timing import Effort, timed
@@ -24,7 +25,9 @@ def measure(effort: Effort) -> Iterator[Row]:
             yield Row.not_run(f"{network.name}: samples trained", "/s", "--quick leaves it out")
             continue
         settings = network.settings
+        threads.use("training")
         trained = timed(trainer(settings).step, effort, warm_up=1).rate(settings.batch_size)
         yield Row.of(f"{network.name}: samples trained", "/s", trained, peer=Peer(CARD, network.samples_per_s))
+        threads.use("denoising")
         shown = timed(inference(settings.network, SIDE), effort, warm_up=1).rate(1)
         yield Row.of(f"{network.name}: images of {SIDE}²", "Hz", shown, peer=Peer(CARD, network.hz))

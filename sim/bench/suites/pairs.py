@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 import torch
 
+from sim.bench import threads
 from sim.bench.rows import Figure, Peer, Row
 from sim.bench.scene import SCAN, full_window, place
 from sim.bench.timing import Effort, timed
@@ -23,6 +24,7 @@ ROUNDS_A_SLICE = 8  # of a rate: the spread is that of so many batches at a time
 
 
 def measure(effort: Effort) -> Iterator[Row]:
+    threads.use("pairs")
     backproject.get("cpu").warm_up()
     engine, window = Reconstructor(SCAN), full_window()
     slices = {name: place(name) for name in ("horizontal", "vertical")}

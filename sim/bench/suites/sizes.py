@@ -12,6 +12,7 @@ from functools import partial
 
 import numpy as np
 
+from sim.bench import threads
 from sim.bench.networks import TABLE, inference, trainer
 from sim.bench.rows import Row, Series
 from sim.bench.scene import SCAN, VIEWS, slab
@@ -46,8 +47,11 @@ def measure(effort: Effort) -> Iterator[Row | Series]:
         def step(side: int, network: str = network) -> Callable[[], object]:
             return trainer(NETWORKS[network].edited(patch_size=side)).step
 
+        threads.use("reconstruction")
         yield from _curve(f"reconstruction, {kind}", "reconstruction (ms)", images, reconstruction, effort)
+        threads.use("training")
         yield from _curve(f"training step, {kind}", "training step, 32 patches (ms)", patches, step, effort)
+        threads.use("denoising")
         yield from _curve(f"inference, {kind}", "inference (ms)", images, partial(inference, settings.network), effort)
 
 

@@ -7,6 +7,7 @@ from functools import partial
 
 import numpy as np
 
+from sim.bench import threads
 from sim.bench.rows import Row
 from sim.bench.scene import COLS, ROWS, SCAN, VIEWS, full_window
 from sim.bench.timing import Effort, side_by_side, timed
@@ -30,11 +31,13 @@ def measure(effort: Effort) -> Iterator[Row]:
     yield from _preprocessing(effort)
     yield from _window(effort)
     yield from _messages(effort)
+    threads.use("training")
     trainer = Trainer(SETTINGS["PRODUCT"])
     size = trainer.settings.patch_size
     trainer.add(np.random.default_rng(0).standard_normal((32, 2, size, size)).astype(np.float32))
     yield Row.of("weights of the network packed", "ms", timed(trainer.weights, effort))
     versions = [trainer.weights() for _ in range(2)]
+    threads.use("denoising")
     denoiser, turn = Denoiser(), iter(range(1_000_000))
     load = timed(lambda: denoiser.load(versions[next(turn) % 2]), effort)
     yield Row.of("weights unpacked and put in use", "ms", load)

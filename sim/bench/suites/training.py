@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from sim.bench import threads
 from sim.bench.networks import CARD, original_step, trainer
 from sim.bench.rows import Figure, Peer, Row
 from sim.bench.timing import Effort, side_by_side, timed
@@ -15,6 +16,7 @@ PAPER_60_MS = 10.0
 
 
 def measure(effort: Effort) -> Iterator[Row]:
+    threads.use("training")
     for preset, floor, times in (("PAPER", 60.0, 3.0), ("RELEASED", None, None)):
         settings = SETTINGS[preset]
         what = f"training, {'Standard' if preset == 'PAPER' else 'what the released software ran'}"
