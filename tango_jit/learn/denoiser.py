@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from tango_jit.cuda_streams import launching
 from tango_jit.learn import noise2inverse
-from tango_jit.learn.graphs import Passes, on, stream_for
+from tango_jit.learn.graphs import Passes
 from tango_jit.learn.inference import Predictor
 from tango_jit.learn.precision import Precision
 from tango_jit.learn.weights import Weights, unpack
@@ -56,8 +57,8 @@ class Denoiser:
     """Denoises slices with the newest weights it was given.
 
     `load`, `rollback` and `freeze` may be called from any thread while another one denoises. `guard` can be switched at
-    any time. `keep` versions are remembered. `device` is "cpu" or "cuda"; there all is launched on `stream`, None: one
-    of its own, of high priority.
+    any time. `keep` versions are remembered. `device` is "cpu" or "cuda"; there all is launched on the live
+    stream, see `cuda_streams`.
     """
 
     def __init__(
@@ -65,14 +66,12 @@ class Denoiser:
         *,
         precision: Precision = "auto",
         device: str = "cpu",
-        stream: torch.cuda.Stream | None = None,
         guard: bool = True,
         keep: int = 8,
     ) -> None:
         self.guard = guard
         self._precision: Precision = precision
         self._device = torch.device(device)
-        self._stream = stream or stream_for(self._device, live=True)
         self._passes = Passes()
         self._lock = threading.Lock()
         self._active: _Active | None = None
@@ -140,7 +139,7 @@ class Denoiser:
         """Go on, on another device ("cpu", "cuda"), with all weights that are remembered."""
         with self._lock:
             self._device = torch.device(device)
-            self._stream, self._passes = stream_for(self._device, live=True), Passes()
+            self._passes = Passes()
 
             def moved(active: _Active) -> _Active:
                 return _Active(active.weights, self._predictor(active.weights))
@@ -150,7 +149,7 @@ class Denoiser:
             self._earlier = deque(map(moved, self._earlier), self._earlier.maxlen)
 
     def _predictor(self, weights: Weights) -> Predictor:
-        with on(self._stream):
+        with launching("live", self._device.type):
             return Predictor(unpack(weights), self._precision, self._device, self._passes)
 
     @property
@@ -194,7 +193,7 @@ class Denoiser:
             return Result(raw, raw, None, np.empty((0, 2)), False, 0)
         if mode == "full":
             planes = np.concatenate([planes[:2], whole[None]])
-        with torch.inference_mode(), on(self._stream):
+        with torch.inference_mode(), launching("live", self._device.type):
             inputs = torch.from_numpy(planes[: 3 if mode == "full" else 2]).to(self._device)  # (n, images, rows, cols)
             outputs = active.predictor(inputs / active.weights.scale) * active.weights.scale
             halves = inputs[:2, middle, None]

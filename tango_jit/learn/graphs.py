@@ -1,12 +1,11 @@
-"""On a GPU: what is launched again and again is recorded once as a CUDA graph, and the live path goes first."""
+"""On a GPU: what is launched again and again is recorded once as a CUDA graph."""
 
 from __future__ import annotations
 
 import copy
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -16,25 +15,6 @@ from tango_jit.learn.folded import Folded
 log = logging.getLogger(__name__)
 WARM_UPS = 3  # before recording, as PyTorch asks for: libraries choose their kernels and workspaces meanwhile
 SHAPES = 8  # of images whose recordings are kept
-
-
-def stream_for(device: torch.device, *, live: bool) -> torch.cuda.Stream | None:
-    """A stream of its own, of high priority for the live path; None: the device is no GPU."""
-    return torch.cuda.Stream(device, priority=-1 if live else 0) if device.type == "cuda" else None
-
-
-@contextmanager
-def on(stream: torch.cuda.Stream | None, *used: Tensor) -> Iterator[None]:
-    """Launch on this stream, after what the present one was given; `used` stay until it is done. None: as always."""
-    if stream is None:
-        yield
-        return
-    stream.wait_stream(torch.cuda.current_stream(stream.device))
-    for tensor in used:
-        if tensor.is_cuda:
-            tensor.record_stream(stream)
-    with torch.cuda.stream(stream):
-        yield
 
 
 def recorded(work: Callable[[], None], generator: torch.Generator | None = None) -> tuple[Callable[[], None], str]:

@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tango_jit.cuda_streams import launching
 from tango_jit.learn import noise2inverse
-from tango_jit.learn.graphs import on, stream_for
 from tango_jit.learn.inference import folded
 from tango_jit.learn.pair_buffer import PairBuffer
 from tango_jit.learn.precision import arithmetic
@@ -35,8 +35,8 @@ class Trainer:
     """Trains one network on the newest pairs of halves.
 
     `seed` decides the first weights and all draws: the same seed and the same calls give the same weights (on one
-    machine, with one number of threads). `device` is "cpu" or "cuda"; there all is launched on `stream`, None: one of
-    its own, of low priority. `keep` versions can be rolled back to.
+    machine, with one number of threads). `device` is "cpu" or "cuda"; there all is launched on the stream of
+    training, see `cuda_streams`. `keep` versions can be rolled back to.
     """
 
     def __init__(
@@ -45,11 +45,9 @@ class Trainer:
         *,
         seed: int = 0,
         device: str = "cpu",
-        stream: torch.cuda.Stream | None = None,
         keep: int = 8,
     ) -> None:
         self._settings, self._device = settings, torch.device(device)
-        self._stream = stream or stream_for(self._device, live=False)
         self._buffer = self._empty_buffer()
         self._kept: deque[Weights] = deque(maxlen=keep)
         self.version = 0
@@ -154,7 +152,7 @@ class Trainer:
         if generation > self.generation:
             self.generation = generation
             self._forget_pairs()
-        with on(self._stream, pairs):
+        with launching("training", self._device.type, pairs):
             pairs = self._telling(pairs)
             if self._scale is None:
                 return np.empty(0)
@@ -195,7 +193,7 @@ class Trainer:
         """
         if not self.ready or self._scale is None:
             raise RuntimeError(f"step: expected {self._settings.batch_size} pairs in the buffer, got {self.pairs}")
-        with on(self._stream):
+        with launching("training", self._device.type):
             self._step()
         self._drawn += self._settings.batch_size
         return self._step.progress.last
@@ -204,7 +202,7 @@ class Trainer:
 
     def averaged(self) -> UNet:
         """The averaged network, which is scored and published: a copy in float32 on the CPU."""
-        with on(self._stream):
+        with launching("training", self._device.type):
             return self._layout.network(self._step.average)
 
     def weights(self) -> Weights:
@@ -260,7 +258,7 @@ class Trainer:
         if network is not None:
             self._follow_network(network)
         self._generator = torch.Generator(self._device).manual_seed(seed)
-        with on(self._stream):
+        with launching("training", self._device.type):
             pairs = self._buffer.newest_last()
             scale = noise2inverse.robust_scale(pairs) if len(pairs) else None
         self._start(build(self._settings.network, seed), scale)
@@ -286,7 +284,7 @@ class Trainer:
             self._buffer = self._empty_buffer()
             self._forget_pairs()
         elif settings.buffer_size != self._buffer.capacity:
-            with on(self._stream):
+            with launching("training", self._device.type):
                 self._buffer = self._buffer.resized(settings.buffer_size)
             self._drawn = 0
         self._prepare()
@@ -306,7 +304,6 @@ class Trainer:
             network, scale = self._last_network()
             buffer = self._empty_buffer()
             log.warning("%s gives nothing back (%s): training goes on from the last version of the weights", old, error)
-        self._stream = stream_for(self._device, live=False)
         self._generator = torch.Generator(self._device).manual_seed(self._generator.initial_seed())
         self._buffer = buffer
         self._start(network, scale)
@@ -349,7 +346,7 @@ class Trainer:
         return PairBuffer(self._settings.buffer_size, shape, self._device)
 
     def _forget_pairs(self) -> None:
-        with on(self._stream):
+        with launching("training", self._device.type):
             self._buffer.clear()
         self._scored.clear()
         self._drawn = 0

@@ -13,9 +13,9 @@ import psutil
 import torch
 
 from tango_jit.cores import budget, usable_cores
+from tango_jit.cuda_streams import take
 from tango_jit.recon import preprocess, volume
 from tango_jit.recon.backproject import to_host
-from tango_jit.recon.backproject.cuda_streams import take
 from tango_jit.recon.pipeline import Options, Pipeline, full_slice
 from tango_jit.recon.reconstructor import Reconstructor
 from tango_jit.recon.window import WindowOverflowError

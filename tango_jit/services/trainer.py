@@ -16,13 +16,13 @@ import psutil
 import torch
 
 from tango_jit.cores import budget, step_aside, usable_cores
+from tango_jit.cuda_streams import launching, on
 from tango_jit.geometry import SliceGeometry
 from tango_jit.learn.patches import PatchSampler
 from tango_jit.learn.settings import SETTINGS
 from tango_jit.learn.trainer import Trainer
 from tango_jit.learn.unet import NetworkConfig
 from tango_jit.learn.weights import from_checkpoint
-from tango_jit.recon.backproject.cuda_streams import on
 from tango_jit.recon.reconstructor import Reconstructor
 from tango_jit.recon.window import ProjectionWindow, Window, WindowOverflowError
 from tango_jit.services.arrivals import Arrivals
@@ -131,10 +131,9 @@ class TrainerService(Service):
 
     def load(self, path: Path) -> None:
         """Go on from a file that `save` wrote. Raises ValueError or OSError in words; nothing has changed then."""
-        checkpoint = existing(path, "Load", "a file that Save wrote")
+        weights = from_checkpoint(existing(path, "Load", "a file that Save wrote"))
 
         def load() -> None:
-            weights = from_checkpoint(checkpoint)
             check_network(NetworkConfig.from_dict(weights.network))
             self._trainer.load(weights)
             self._settings = self._settings.edited(network=self._trainer.settings.network)
@@ -257,8 +256,8 @@ class TrainerService(Service):
         if not self._arrivals.add(image.frame, self._inbox.received_at):
             return
         try:
-            add = partial(self._window.add, image.frame, image.angle_rad, image.data, image.pose)
-            on("samples", self._backend.device, add)
+            with launching("samples", self._backend.device):
+                self._window.add(image.frame, image.angle_rad, image.data, image.pose)
         except (WindowOverflowError, ValueError) as error:
             self._backend.raise_shortage(error)
             self.trouble(str(error))

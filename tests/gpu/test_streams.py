@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from tango_jit.recon.backproject.cuda_streams import ROLES, hand_over, on, stream
+from tango_jit.cuda_streams import ROLES, hand_over, launching, on, stream
 
 
 def test_each_kind_of_work_has_a_stream_of_its_own() -> None:
@@ -14,6 +14,13 @@ def test_each_kind_of_work_has_a_stream_of_its_own() -> None:
     priorities = [made.priority for made in streams]
     assert priorities == sorted(priorities)
     assert priorities[0] < priorities[-1]
+
+
+def test_work_is_launched_on_the_stream_of_its_role() -> None:
+    before = torch.cuda.current_stream()
+    with launching("training", "cuda"):
+        assert torch.cuda.current_stream() == stream("training")
+    assert torch.cuda.current_stream() == before
 
 
 def test_live_work_goes_before_training() -> None:

@@ -6,7 +6,8 @@ process; processes that share a device take turns, whatever their streams.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Literal, TypeVar, get_args
 
@@ -55,6 +56,25 @@ def on(role: Role, device: str, work: Callable[[], T]) -> T:
         if isinstance(made, torch.Tensor):
             hand_over(made, current)
         return made
+
+
+@contextmanager
+def launching(role: Role, device: str, *used: torch.Tensor) -> Iterator[None]:
+    """What is launched inside goes onto the stream of a role, after what the current one was given.
+
+    `used` stay until it is done; nothing is handed over. On a device that is no CUDA device nothing is different.
+    """
+    _check(role)
+    if device != "cuda":
+        yield
+        return
+    here = stream(role)
+    here.wait_stream(torch.cuda.current_stream())
+    for tensor in used:
+        if tensor.is_cuda:
+            tensor.record_stream(here)
+    with torch.cuda.stream(here):
+        yield
 
 
 def _check(role: str) -> None:
