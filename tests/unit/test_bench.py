@@ -208,7 +208,11 @@ def test_the_cuda_backend_is_measured_or_says_why_not():
     if not obstacle:
         pytest.skip("there is a CUDA device: tests/gpu")
     rows = list(gpu.measure(Effort.chosen(quick=True)))
-    assert [row.target for row in rows] == [0.2, 10.0, 1500.0, 1000.0]
+    assert [row.target for row in rows] == [0.2, 10.0, 1500.0, 1000.0, None, None]
+    assert [peer for peer in ("FDK_CUDA", "KernelKit") if any(peer in row.name for row in rows)] == [
+        "FDK_CUDA",
+        "KernelKit",
+    ]
     assert all(row.value is None and row.note == f"not run: {obstacle}" for row in rows)
 
 

@@ -13,6 +13,7 @@ from functools import partial
 import numpy as np
 import torch
 
+from sim.bench import peers_gpu
 from sim.bench.networks import CARD, inference, predictor, trainer
 from sim.bench.rows import Peer, Row
 from sim.bench.scene import COLS, PLACES, ROWS, SCAN, SIDE, VIEWS, full_window, place
@@ -40,6 +41,8 @@ def measure(effort: Effort) -> Iterator[Row]:
         yield Row.not_run(FRAME, "ms", why, target=10.0)
         yield Row.not_run(STEPS, "/s", why, target=1500.0)
         yield Row.not_run(IMAGES, "Hz", why, target=1000.0)
+        for called in peers_gpu.PEERS:
+            yield Row.not_run(peers_gpu.name_of(called), "times", why)
         return
     for backend in BACKENDS:
         yield from _reconstruction(effort, backend)
@@ -52,6 +55,7 @@ def measure(effort: Effort) -> Iterator[Row]:
             aimed = 1000.0 if (preset, side) == ("PAPER", 1024) else None
             name = f"inference of {side}², {'Standard' if preset == 'PAPER' else preset}"
             yield Row.of(name, "Hz", timed(work, effort).rate(CALLS), target=aimed)
+    yield from peers_gpu.measure(effort)
 
 
 def _reconstruction(effort: Effort, backend: str) -> Iterator[Row]:

@@ -164,7 +164,7 @@ def measure(effort: Effort) -> Iterator[Row]:
         except AbsentError as why:
             yield Row.not_run(f"{SIDE}² slice: faster than {name}", "times", str(why), target=floor)
             continue
-        yield from _compared(f"{SIDE}² slice", figures["ours"], name, figures[name], floor)
+        yield from compared(f"{SIDE}² slice", figures["ours"], name, figures[name], floor)
     yield from _rtk(effort, ours)
 
 
@@ -178,13 +178,13 @@ def _rtk(effort: Effort, ours: Callable[[], float]) -> Iterator[Row]:
         yield Row.not_run(f"{SIDE}² slice: faster than {FDK}", "times", str(why), target=20.0)
         return
     whole, piece, mine = figures[FDK], figures[PIECE], figures["ours"]
-    yield from _compared(f"{SIDE}² slice", mine, FDK, whole, 20.0)
+    yield from compared(f"{SIDE}² slice", mine, FDK, whole, 20.0)
     low, high = (max(whole.spread[i] - piece.spread[1 - i], 0.0) for i in (0, 1))
     alone = Figure(max(whole.value - piece.value, 0.0), (low, high), max(whole.best - piece.best, 0.0), whole.repeats)
-    yield from _compared(f"{SIDE}² slice, backprojection alone", mine, FDK, alone, None)
+    yield from compared(f"{SIDE}² slice, backprojection alone", mine, FDK, alone, None)
 
 
-def _compared(what: str, ours: Figure, name: str, theirs: Figure, floor: float | None) -> Iterator[Row]:
+def compared(what: str, ours: Figure, name: str, theirs: Figure, floor: float | None) -> Iterator[Row]:
     """The peer's time, ours beside it, and how many times faster that is."""
     yield Row.of(f"{what}, {name}", "ms", theirs)
     yield Row.of(f"{what}, ours in turn with it ({name.split()[0]})", "ms", ours, peer=Peer(name, theirs.value))
