@@ -9,6 +9,10 @@ from tango_jit.recon.center import TRUSTED, Search, find_center
 from tango_jit.recon.pipeline import Pipeline
 
 
+class SearchError(Exception):
+    """A search that cannot be done, and why: a trouble of its own that leaves the slices alone."""
+
+
 class CenterSearch:
     """One search at a time, in the window as it is when the search begins."""
 
@@ -28,12 +32,23 @@ class CenterSearch:
 
     @property
     def busy(self) -> bool:
-        """Is there work for the next `step`?"""
-        return bool(self._wanted) or self._steps is not None
+        """Is there work for the next `step`, whenever it comes? (A search that was asked for waits for a window.)"""
+        return self._steps is not None
 
     def step(self, pipeline: Pipeline) -> dict[str, Any]:
         """A fraction of a second of work; returns what is news of `progress` (%), `center_found_px` and
-        `center_confidence`."""
+        `center_confidence`.
+
+        Raises SearchError where the backend cannot show what is looked at, and where memory does not suffice; the
+        search is given up then.
+        """
+        try:
+            return self._advance(pipeline)
+        except (ValueError, MemoryError) as error:
+            self.forget()
+            raise SearchError(f"FindCenter: {error}") from error
+
+    def _advance(self, pipeline: Pipeline) -> dict[str, Any]:
         if self._wanted and (window := pipeline.window()) is not None:
             method, self._wanted = self._wanted, ""
             self._steps = find_center(window, pipeline.geometry, backend=self._backend, method=method)

@@ -22,6 +22,7 @@ from tango_jit.recon.window import WindowOverflowError
 from tango_jit.services.arrivals import Arrivals
 from tango_jit.services.backends import FAILURES, BackendChoice
 from tango_jit.services.calibration import Calibration
+from tango_jit.services.center_search import SearchError
 from tango_jit.services.preview import PreviewError, preview_bytes
 from tango_jit.services.rates import Rate
 from tango_jit.services.reconstructor_condition import LOSS_ALARM_S, condition
@@ -31,19 +32,7 @@ from tango_jit.services.service import Clock, Service, State
 from tango_jit.services.slices import SliceTable, reconstructor_signals
 from tango_jit.services.spare_time import SpareTime
 from tango_jit.services.updates import Updates
-from tango_jit.streams import (
-    Dark,
-    Flat,
-    Header,
-    Image,
-    Mailbox,
-    Message,
-    Publisher,
-    SeriesEnd,
-    Slice,
-    Subscriber,
-    View,
-)
+from tango_jit.streams import Dark, Flat, Header, Image, Mailbox, Message, Publisher, SeriesEnd, Slice, Subscriber, View
 
 SILENCE_S = 2.0
 
@@ -136,6 +125,7 @@ class ReconstructorService(Service):
         self._refuse_unfilled("FindCenter")
         self._spare_time.search.begin(self.values["center_method"].lower())
         self.publish(progress=0.0)
+        self.wake()
 
     def make_preview(self) -> None:
         """Make a preview volume of the present window, between frames; `preview_progress` and its frame number tell.
@@ -148,7 +138,8 @@ class ReconstructorService(Service):
         self.wake()
 
     def _refuse_unfilled(self, command: str) -> None:
-        if self._pipeline is None or self._pipeline.fill < 1:
+        pipeline = self._pipeline  # the worker may take it away between two looks
+        if pipeline is None or pipeline.fill < 1:
             raise ValueError(f"{command}: expected a full window, but the turn is not complete yet")
 
     # ---- settings
@@ -240,7 +231,7 @@ class ReconstructorService(Service):
         now = self.clock()
         try:
             news, preview = self._spare_time.step(pipeline, self.values, self._arrivals.at_s, now)
-        except PreviewError as error:
+        except (PreviewError, SearchError) as error:
             self.trouble(str(error))
             return
         self.publish(**news)
@@ -326,23 +317,20 @@ class ReconstructorService(Service):
             self._filtered.send(replace(image, series=self._filtered_series, data=to_host(filtered)))
             if self._pipeline.add(image, filtered) == "stale":
                 raise ValueError("older than the window, or out of place")
-        except (WindowOverflowError, ValueError) as error:
+        except (*FAILURES, ValueError) as error:
+            news = arrivals.refuse(f"frame {image.frame}: {error}")
+            if not isinstance(error, (WindowOverflowError, ValueError)):
+                raise
             self._backend.raise_shortage(error)
-            if arrivals.refuse(f"frame {image.frame}: {error}"):
+            if news:
                 self.trouble(arrivals.why)
         self._updates.count_frame()
 
     def _due(self) -> bool:
         if self._pipeline is None or self._pipeline.fill < 1:
             return False
-        values, waiting = self.values, len(self._inbox) > 0
-        return self._updates.due(
-            values["update_every"],
-            values["generation"],
-            waiting=waiting,
-            arrived_s=self._arrivals.at_s,
-            now_s=self.clock(),
-        )
+        every, generation, waiting = self.values["update_every"], self.values["generation"], len(self._inbox) > 0
+        return self._updates.due(every, generation, waiting=waiting, arrived_s=self._arrivals.at_s, now_s=self.clock())
 
     def _update(self) -> None:
         """Reconstruct and publish every slice from the window as it is now."""
@@ -371,10 +359,7 @@ class ReconstructorService(Service):
         with self._lock:
             known = self.signals
             # Of slices that were removed while they were reconstructed.
-            for gone in self._updates.problems.keys() - {
-                "scan",
-                *self._table.names,
-            }:
+            for gone in self._updates.problems.keys() - {"scan", *self._table.names}:
                 del self._updates.problems[gone]
             self.announce(
                 shown_generation=generation,
@@ -399,10 +384,7 @@ class ReconstructorService(Service):
         }
 
     def health(self) -> tuple[State, str]:
-        state, text = self._condition()
-        if not self._backend.why:
-            return state, text
-        return State.ALARM if state is State.RUNNING else state, f"{text}; {self._backend.why}"
+        return self._backend.told(*self._condition())
 
     def _condition(self) -> tuple[State, str]:
         now, subscriber, arrivals = self.clock(), self._subscriber, self._arrivals

@@ -29,7 +29,7 @@ class SpareTime:
         self, pipeline: Pipeline, values: Mapping[str, Any], arrived_s: float, now_s: float
     ) -> tuple[dict[str, Any], Preview | None]:
         """Some milliseconds of work, as the settings among the `values` want it: the signals that changed, and a volume
-        when one is complete. `arrived_s`: when the newest frame came. Raises PreviewError.
+        when one is complete. `arrived_s`: when the newest frame came. Raises PreviewError and SearchError.
         """
         if news := self.search.step(pipeline):
             return news, None

@@ -47,6 +47,7 @@ def test_what_does_not_fit_is_kept_in_fewer_bits_or_on_the_host(bench, clock, mo
     wait_until(lambda: bench.values["frame_number_xy"] == 4 * VIEWS - 1, what="slices")
     bench.after(0.3)
     assert bench.values["state"] is (State.RUNNING if backend == "cuda" else State.ALARM)
+    assert bench.values["frames_refused"] == (backend != "cuda")
     if backend != "cuda":
         assert "MemoryError" in bench.values["status"]
         assert bench.values["status"].endswith(f"{backend} is used instead")
