@@ -21,6 +21,7 @@ PACKAGES = (
     "pytango",
     "pyzmq",
     "astra-toolbox",
+    "astra-kernelkit",
     "itk-rtk",
     "scikit-image",
 )
