@@ -2,6 +2,8 @@
 VENV ?= .venv
 PYTHON ?= $(shell tools/find_python)
 BIN := $(VENV)/bin
+# Processes that share the tests: they mostly wait for servers.
+WORKERS ?= auto
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 
 .PHONY: help venv oracle demo test lint bench wheel-test clean
@@ -37,7 +39,7 @@ demo: $(VENV)/installed
 	$(BIN)/tango-jit demo $(ARGS)
 
 test: venv
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile $(ARGS)
 
 lint: venv
 	$(BIN)/ruff check .
