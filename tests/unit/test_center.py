@@ -1,17 +1,24 @@
 """FindCenter: the given centres of real scans are found again from a wrong start."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from sim.record import record
 from sim.scenario import load
 from tango_jit.geometry import ScanGeometry
-from tango_jit.recon.center import TRUSTED, Search, both, find_center
+from tango_jit.recon import backproject
+from tango_jit.recon.backproject.ring import HostRing
+from tango_jit.recon.center import TRUSTED, Search, both, find_center, sharpness
+from tango_jit.recon.center.plane import copied_band, mid_plane_z_mm, mid_row
 from tango_jit.recon.center.search import confidence
 from tango_jit.recon.preprocess import Preprocessor
-from tango_jit.recon.window import ProjectionWindow
+from tango_jit.recon.window import ProjectionWindow, Window
 from tango_jit.recordings import open_recording
+from tests.phantom import ball
 from tests.real_scans import dendrite, htc_geometry, htc_stream, savu, tooth, walnut
+from tests.reconstructions import window_of as window_of_views
 
 
 def window_of(path, shift_px: float, views: int | None = None):
@@ -118,3 +125,46 @@ def test_progress_grows_and_the_window_may_go_on(shared_data, tmp_path):
     progress = [first.progress, *(s.progress for s in rest)]
     assert progress == sorted(progress)
     assert rest[-1].shift_px == pytest.approx(-1.0, abs=0.3)
+
+
+OFF_MIDDLE = ScanGeometry.cone(
+    rows=40, cols=64, pixel_mm=0.2, source_axis_mm=100, source_detector_mm=200, mid_row=15, source_offset_mm=(0, 0.5)
+)
+
+
+def of_a_ball(geometry: ScanGeometry) -> Window:
+    """A ball off the axis, in 48 views."""
+    angles = 2 * np.pi / 48 * np.arange(48)
+    views = ball(geometry, angles, (1.0, -0.5, mid_plane_z_mm(geometry)), 2.0, 0.5)
+    return window_of_views(geometry, range(48), angles, views)
+
+
+def test_the_plane_that_is_searched_is_that_of_the_source():
+    assert mid_plane_z_mm(OFF_MIDDLE) == 0.5
+    seen = OFF_MIDDLE.matrices(np.linspace(0, 6, 7)) @ (2.0, -1.0, 0.5, 1.0)
+    np.testing.assert_allclose(seen[:, 1] / seen[:, 2], mid_row(OFF_MIDDLE), atol=0.5)
+    np.testing.assert_allclose(seen[:, 1] / seen[:, 2], seen[0, 1] / seen[0, 2])  # one row in every view
+    below = ScanGeometry.cone(rows=9, cols=64, pixel_mm=0.2, source_axis_mm=100, source_detector_mm=200, mid_row=-20)
+    assert mid_row(below) == 0  # not seen: the nearest row
+
+
+@pytest.mark.skipif(bool(backproject.obstacle("astra")), reason=backproject.obstacle("astra"))
+def test_the_plane_of_the_source_is_one_that_astra_can_show_without_a_gpu():
+    window, _ = copied_band(of_a_ball(OFF_MIDDLE), OFF_MIDDLE)
+    host = HostRing(np.stack([window.projections.read(int(slot)) for slot in window.slots]))
+    by_astra = sharpness(replace(window, projections=host), OFF_MIDDLE, 0.0, "astra")
+    assert by_astra == pytest.approx(sharpness(window, OFF_MIDDLE, 0.0), rel=0.1)
+
+
+@pytest.mark.parametrize(("roll_rad", "most"), [(0.0, 8), (0.05, 16)])
+def test_only_the_rows_that_show_the_plane_are_copied_and_tell_the_same(roll_rad, most):
+    geometry = ScanGeometry.cone(
+        rows=200, cols=64, pixel_mm=0.2, source_axis_mm=100, source_detector_mm=200, mid_row=80, roll_rad=roll_rad
+    )
+    window = of_a_ball(geometry)
+    band, first = copied_band(window, geometry)
+    assert first > 60
+    assert 5 <= band.projections.shape[1] <= most
+    for shift_px in (0.0, 2.0):
+        of_all = sharpness(window, geometry, shift_px)
+        assert sharpness(band, geometry, shift_px) == pytest.approx(of_all, rel=1e-4)

@@ -83,6 +83,8 @@ def test_larger_rings_and_copies_hold_the_same_views() -> None:
     ring.put(3, np.zeros((4, 7), np.float32))
     np.testing.assert_array_equal([larger.read(slot) for slot in range(5)], kept)
     np.testing.assert_array_equal([copied.read(0), copied.read(1)], [kept[3], kept[1]])
+    band = larger.copied(np.array([2, 4]), slice(1, 3))
+    np.testing.assert_array_equal([band.read(0), band.read(1)], [kept[2][1:3], kept[4][1:3]])
 
 
 # Odd sizes leave lanes without a pixel; 65 x 129 and 200 x 3 are several tiles.

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from tango_jit.recon.backproject import cuda_device, memory
 from tango_jit.recon.backproject.cuda_order import Order
+from tango_jit.recon.backproject.ring import ALL
 
 THREADS = 256  # texels of a row that a block copies
 
@@ -88,10 +89,11 @@ class CudaRing:
                 larger.units[:held] = self.units
         return larger
 
-    def copied(self, slots: NDArray[np.integer]) -> Self:
-        ring = self.empty(len(slots), *self.shape[1:], self.texel)
+    def copied(self, slots: NDArray[np.integer], rows: slice = ALL) -> Self:
+        _, height, cols = self.shape
+        ring = self.empty(len(slots), len(range(*rows.indices(height))), cols, self.texel)
         for place, slot in enumerate(slots):
-            ring.put(place, self.tensor(int(slot)))
+            ring.put(place, self.tensor(int(slot))[rows])
         return ring
 
     @contextmanager

@@ -8,6 +8,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from tango_jit.recon.backproject.ring import ALL
 from tango_jit.recon.backproject.samples import LARGEST, MAX_SIDE
 
 _NOTHING = 1e-33  # mm^-1: smaller peaks are taken as 0; LARGEST / this still is a float32
@@ -94,8 +95,8 @@ class FixedRing:
         larger.array[:held], larger.peaks[:held] = self.array, self.peaks
         return larger
 
-    def copied(self, slots: NDArray[np.integer]) -> Self:
-        return type(self)(self.array[slots], self.peaks[slots])
+    def copied(self, slots: NDArray[np.integer], rows: slice = ALL) -> Self:
+        return type(self)(self.array[:, rows][slots], self.peaks[slots])
 
     def read(self, slot: int) -> NDArray[np.float32]:
         return self.array[slot] / np.float32(LARGEST) * self.peaks[slot]

@@ -7,6 +7,8 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
+ALL = slice(None)
+
 
 class Ring(Protocol):
     """Filtered views of one detector in slots that are used again and again."""
@@ -29,8 +31,8 @@ class Ring(Protocol):
         """A larger ring with the same views in the same slots. Raises MemoryError."""
         ...
 
-    def copied(self, slots: NDArray[np.integer]) -> Self:
-        """A ring of its own with these views in slots 0, 1, 2, ..., which nobody overwrites."""
+    def copied(self, slots: NDArray[np.integer], rows: slice = ALL) -> Self:
+        """A ring of its own with these rows of these views in slots 0, 1, 2, ..., which nobody overwrites."""
         ...
 
     def read(self, slot: int) -> NDArray[np.float32]:
@@ -66,8 +68,8 @@ class HostRing:
         larger.array[: len(self.array)] = self.array
         return larger
 
-    def copied(self, slots: NDArray[np.integer]) -> Self:
-        return type(self)(self.array[slots])
+    def copied(self, slots: NDArray[np.integer], rows: slice = ALL) -> Self:
+        return type(self)(self.array[:, rows][slots])
 
     def read(self, slot: int) -> NDArray[np.float32]:
         return self.array[slot].astype(np.float32)

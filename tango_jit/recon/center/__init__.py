@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from tango_jit.geometry import ScanGeometry
 from tango_jit.recon.center.opposite import by_opposite_views
+from tango_jit.recon.center.plane import copied_band
 from tango_jit.recon.center.search import AGREE_PX, TRUSTED, Search
 from tango_jit.recon.center.sharpness import by_sharpness, sharpness
 from tango_jit.recon.window import Window
@@ -22,8 +23,8 @@ def find_center(
 ) -> Iterator[Search]:
     """Search up to `reach_px` columns around the present centre, a fraction of a second for every item.
 
-    The window's views are copied, so the search may go on while the stream does. The last item is the answer; one of
-    a confidence below `TRUSTED` is a guess.
+    Those rows of the window's views that show the mid-plane are copied, so the search may go on while the stream does.
+    The last item is the answer; one of a confidence below `TRUSTED` is a guess.
 
     method : "sharpness" of the mid-plane slice, "opposite" views, or "auto": both, see `both`.
 
@@ -31,20 +32,18 @@ def find_center(
     """
     if method not in METHODS:
         raise ValueError(f"method: expected one of {', '.join(METHODS)}, got {method!r}")
-    window = window.copied()
-    return {"auto": _by_both, "sharpness": by_sharpness, "opposite": _by_opposite_views}[method](
-        window, scan, reach_px, backend
-    )
+    window, first_row = copied_band(window, scan)
+    if method == "sharpness":
+        return by_sharpness(window, scan, reach_px, backend)
+    if method == "opposite":
+        return by_opposite_views(window, scan, reach_px, first_row)
+    return _by_both(window, scan, reach_px, first_row, backend)
 
 
-def _by_opposite_views(window: Window, scan: ScanGeometry, reach_px: float, _: str) -> Iterator[Search]:
-    return by_opposite_views(window, scan, reach_px)
-
-
-def _by_both(window: Window, scan: ScanGeometry, reach_px: float, backend: str) -> Iterator[Search]:
+def _by_both(window: Window, scan: ScanGeometry, reach_px: float, first_row: int, backend: str) -> Iterator[Search]:
     answers = []
     for search, start, share in (
-        (by_opposite_views(window, scan, reach_px), 0.0, _OPPOSITE_SHARE),
+        (by_opposite_views(window, scan, reach_px, first_row), 0.0, _OPPOSITE_SHARE),
         (by_sharpness(window, scan, reach_px, backend), _OPPOSITE_SHARE, 1 - _OPPOSITE_SHARE),
     ):
         item = Search(0.0, 0.0)

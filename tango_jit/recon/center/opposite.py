@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d, map_coordinates
 
 from tango_jit.geometry import ScanGeometry
+from tango_jit.recon.center.plane import ROWS, first_of, mid_row
 from tango_jit.recon.center.search import Search, best_of, confidence, vertex
 from tango_jit.recon.window import Window
 
 STEP_PX = 0.5
 LAGS = 6
-ROWS = 5  # of the detector, around the mid-plane
 BLUR_PX = 1.5  # or else a shift by half a pixel would smooth the noise, and so look better
 MARGIN = 0.05  # of the columns at both sides: where an object is cut off both views show the same edge of the detector
 NOISE = 5.0  # standard deviations that the best correlation of pure noise may have
@@ -35,11 +35,14 @@ Array = NDArray[np.float64]
 Scores = dict[float, float]
 
 
-def by_opposite_views(window: Window, scan: ScanGeometry, reach_px: float) -> Iterator[Search]:
-    """Search around the present centre. Two halves of the pairs, searched apart, tell the confidence."""
+def by_opposite_views(window: Window, scan: ScanGeometry, reach_px: float, first_row: int) -> Iterator[Search]:
+    """Search around the present centre. `first_row`: the detector row with which the window's views begin.
+
+    Two halves of the pairs, searched apart, tell the confidence.
+    """
     order = np.argsort(window.angles_rad)
     angles = window.angles_rad[order]
-    views = _mid_rows(window, scan)[order]
+    views = _mid_rows(window, scan, first_row)[order]
     count = int(np.ceil(reach_px / STEP_PX))
     shifts = [k * STEP_PX for k in range(-count, count + 1)]
     whole_turn = angles[-1] - angles[0] > 1.5 * math.pi
@@ -64,10 +67,9 @@ def significance(correlation: float, samples: float) -> float:
     return min(max((correlation * math.sqrt(independent) - NOISE) / NOISE, 0.0), 1.0)
 
 
-def _mid_rows(window: Window, scan: ScanGeometry) -> NDArray[np.float32]:
+def _mid_rows(window: Window, scan: ScanGeometry, first_row: int) -> NDArray[np.float32]:
     """The views in the plane of the fan (n, cols), smoothed."""
-    middle = round(float(scan.matrices(0.0)[0, 1, 3])) if scan.rows > 1 else 0
-    low = min(max(middle - ROWS // 2, 0), max(scan.rows - ROWS, 0))
+    low = first_of(mid_row(scan), scan.rows) - first_row
     views = [window.projections.read(int(slot))[low : low + ROWS].mean(0, dtype=np.float32) for slot in window.slots]
     return np.asarray(gaussian_filter1d(np.array(views), BLUR_PX, axis=1), np.float32)
 

@@ -10,8 +10,8 @@ from scipy.ndimage import gaussian_filter
 
 from tango_jit.geometry import ScanGeometry, SliceGeometry
 from tango_jit.recon.backproject import get, to_host
+from tango_jit.recon.center.plane import mid_plane_z_mm
 from tango_jit.recon.center.search import Search, confidence, vertex
-from tango_jit.recon.reconstructor import fan_plane_z_mm
 from tango_jit.recon.window import Window
 
 STEPS_PX = (1.0, 0.25, 0.0625)  # the peak may be narrow, with others beside it
@@ -27,7 +27,7 @@ def sharpness(window: Window, scan: ScanGeometry, shift_px: float, backend: str 
     `column * w` grows by `shift * w` in every matrix. Of the whole slice, and of its even and odd half.
     """
     plane = SliceGeometry.centered(
-        (0, 0, fan_plane_z_mm(scan)), (1, 0, 0), (0, -1, 0), pixel_mm=2 * scan.radius_mm / SIDE, shape=(SIDE, SIDE)
+        (0, 0, mid_plane_z_mm(scan)), (1, 0, 0), (0, -1, 0), pixel_mm=2 * scan.radius_mm / SIDE, shape=(SIDE, SIDE)
     )
     matrices = window.matrices.copy()
     matrices[:, 0] += shift_px * matrices[:, 2]
