@@ -147,8 +147,8 @@ def test_smaller_tiles_for_more_threads_change_nothing() -> None:
     ring, results = ring_of(projections), []
     try:
         for count in (1, threads):
-            assert (cpu._sides(1, (128, 128))[0] > 32) == (count == 1)
             numba.set_num_threads(count)
+            assert (cpu._sides(1, (128, 128))[0] > 32) == (count == 1)
             results.append(cpu.backproject(ring, *rest))
     finally:
         numba.set_num_threads(threads)
