@@ -141,7 +141,10 @@ class ZmqClient:
 
     def __init__(self, station: Station) -> None:
         self._inbox = Mailbox(512 << 20, "drop_oldest")
-        endpoint = upstream_endpoint(station.devices["denoiser"].name(), "denoised_endpoint")
+        denoiser = station.devices["denoiser"]
+        # With its database: a process that met another one before would ask that.
+        name = f"tango://{denoiser.get_db_host()}:{denoiser.get_db_port()}/{denoiser.name()}"
+        endpoint = upstream_endpoint(name, "denoised_endpoint")
         self._subscriber = Subscriber(endpoint, self._inbox)
 
     def take(self) -> list[Seen]:
