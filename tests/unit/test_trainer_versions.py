@@ -1,0 +1,153 @@
+"""The versions of a trainer: published, saved, loaded, rolled back to, and what is left when its device is lost."""
+
+import math
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from tango_jit.learn import NetworkConfig, Trainer
+from tango_jit.learn.pair_buffer import PairBuffer
+from tango_jit.learn.weights import Weights, from_checkpoint, pack, unpack
+from tango_jit.streams.messages import decode
+from tests.training import SMALL, equal, pairs, tensors, trained
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def test_versions_count_on():
+    trainer = trained()
+    assert [trainer.weights().version, trainer.weights().version] == [1, 2]
+    trainer.reset_network(1)
+    assert trainer.weights().version == 3
+
+
+def test_weights_travel_as_a_message():
+    weights = trained().weights()
+    received = decode([bytes(part) for part in weights.parts()])
+    assert isinstance(received, Weights)
+    assert received == weights
+    assert NetworkConfig.from_dict(received.network) == SMALL.network
+    torch.testing.assert_close(unpack(received).state_dict(), tensors(weights), rtol=0, atol=0)
+
+
+def test_checkpoint_brings_back_network_scale_and_figures():
+    first = trained(40, settings=SMALL.edited(features=4))
+    data = first.save()
+    second = Trainer(SMALL, seed=9)
+    second.load(data)
+    assert second.settings.network == NetworkConfig("CUSTOM", features=4)
+    assert second.scale == first.scale
+    saved, loaded = from_checkpoint(data), second.weights()
+    assert equal(saved, loaded)
+    assert saved.patch_accuracy == first.patch_accuracy
+    second.add(pairs(32, seed=3))
+    assert math.isfinite(second.step())
+
+
+@pytest.mark.parametrize("data", [b"", b"no checkpoint at all", b"\x10\0\0\0\0\0\0\0{}              ", bytes(64)])
+def test_what_is_no_checkpoint_is_refused(data):
+    trainer = trained(8)
+    before = trainer.weights()
+    with pytest.raises(ValueError, match="checkpoint: expected a safetensors file"):
+        trainer.load(data)
+    assert equal(before, trainer.weights())
+
+
+def test_a_checkpoint_cut_short_is_refused():
+    trainer = trained(8)
+    with pytest.raises(ValueError, match="weights: expected a safetensors file"):
+        trainer.load(trainer.save()[:-100])
+
+
+def test_rollback_goes_to_the_best_version_and_then_further():
+    trainer = trained(8)
+    versions = [trainer.weights()]
+    for noise in (0.1, 0.3, 2.0):  # accuracies differ, as the untrained part of the network does
+        trainer._scored.clear()
+        trainer.add(pairs(64, seed=int(10 * noise), noise=noise))
+        for _ in range(4):
+            trainer.step()
+        versions.append(trainer.weights())
+    best = min(versions[:-1], key=lambda weights: weights.patch_accuracy or math.inf)
+    assert trainer.rollback() == best.version
+    again = trainer.weights()
+    assert again.version == 5
+    assert equal(again, best)
+    assert trainer.patch_accuracy is None  # nothing is scored yet
+    trainer.add(pairs(8, seed=55))
+    assert math.isfinite(trainer.step())
+    earlier = [weights for weights in versions if weights.version < best.version]
+    if earlier:
+        expected = min(earlier, key=lambda weights: weights.patch_accuracy or math.inf)
+        assert trainer.rollback() == expected.version
+
+
+def lost(trainer: Trainer, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    """What was on a device cannot be read any more."""
+
+    def gone(*_):
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    trainer._device = torch.device("cuda")
+    monkeypatch.setattr(*((Trainer, "averaged") if what == "network" else (PairBuffer, "moved")), gone)
+    trainer.move("cpu")
+    monkeypatch.undo()
+
+
+@pytest.mark.parametrize("what", ["network", "pairs"])
+def test_a_device_that_gives_nothing_back_is_left_with_the_last_version(what: str, monkeypatch: pytest.MonkeyPatch):
+    trainer = trained()
+    last = trainer.weights()
+    trainer.step()
+    lost(trainer, monkeypatch, what)
+    assert (trainer.pairs, trainer.ready, trainer.scale) == (0, False, last.scale)
+    weights = trainer.weights()
+    assert weights.version == last.version + 1
+    assert equal(weights, last)
+    trainer.add(pairs(8))
+    assert math.isfinite(trainer.step())
+
+
+def test_a_lost_device_without_a_version_leaves_a_new_network(monkeypatch: pytest.MonkeyPatch):
+    trainer = trained()
+    lost(trainer, monkeypatch, "network")
+    trainer.add(pairs(8))
+    assert math.isfinite(trainer.step())
+    assert trainer.steps == 1
+
+
+def test_rollback_needs_an_earlier_version():
+    trainer = trained(4)
+    trainer.weights()
+    with pytest.raises(RuntimeError, match="rollback: expected an earlier version of the weights, got none"):
+        trainer.rollback()
+
+
+def test_only_some_versions_are_kept():
+    trainer = Trainer(SMALL, keep=3)
+    trainer.add(pairs())
+    for _ in range(10):
+        trainer.weights()
+    assert trainer.rollback() >= 8
+
+
+def test_reset_starts_anew_and_takes_the_scale_from_the_buffer():
+    trainer = trained(20)
+    trainer.reset_network(5)
+    assert (trainer.steps, trainer.pairs, trainer.patch_accuracy) == (0, 40, None)
+    assert equal(
+        trainer.weights(), pack(unpack(trainer.weights()), version=1, scale=1, patch_accuracy=None, generation=0)
+    )
+    fresh = Trainer(SMALL, seed=5)
+    fresh.add(pairs())
+    assert equal(trainer.weights(), fresh.weights())
+    trainer.reset_network(5, NetworkConfig("CUSTOM", features=4))
+    assert trainer.settings.network.features == 4
+    assert math.isfinite(trainer.step())
