@@ -227,7 +227,7 @@ def inference(repeats: int) -> Iterator[Row]:
             predict = Predictor(made.averaged(), "auto", torch.device(DEVICE), Passes())
             target = 1000.0 if (name, side) == ("Standard", 1024) else None
             ms = call_ms(partial(predict, image), repeats)
-            kind = "bfloat16" if predict.bfloat16 else "float32"
+            kind = predict.precision
             yield row(f"inference of {side}², {name}, on the device, {kind}", 1e3 / ms, "Hz", target)
             denoiser = Denoiser(device=DEVICE, guard=False)
             denoiser.load(made.weights())

@@ -9,6 +9,7 @@ from tango.server import command
 from devices.attributes import number_property, text_property
 from devices.base import Door
 from devices.server import serve, upstream_endpoint
+from tango_jit.heap import keep_freed
 from tango_jit.services.denoiser import DenoiserService
 
 
@@ -61,6 +62,7 @@ class Denoiser(Door):
 
 def main() -> None:
     """Console script tango-jit-denoiser."""
+    keep_freed()
     serve(Denoiser, "tango-jit-denoiser")
 
 

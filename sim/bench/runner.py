@@ -99,10 +99,12 @@ def _work(suite: str, effort: Effort, share: Budget, out: Connection) -> None:
 
 
 def _begin(share: Budget) -> None:
-    """The engines on the threads that are meant for them."""
+    """The engines on the threads that are meant for them, with memory as the denoiser's server has it."""
     from sim.bench import threads
+    from tango_jit.heap import keep_freed
     from tango_jit.threads import use_safe_layer
 
+    keep_freed()
     use_safe_layer()
     threads.begin(share)
 

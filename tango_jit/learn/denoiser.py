@@ -153,6 +153,12 @@ class Denoiser:
             return Predictor(unpack(weights), self._precision, self._device, self._passes)
 
     @property
+    def precision(self) -> str:
+        """The arithmetic of the network, "bfloat16" or "float32"; empty: there is none yet."""
+        active = self._active
+        return "" if active is None else active.predictor.precision
+
+    @property
     def trouble(self) -> str:
         """Why slices on a GPU take longer than they should; empty: they do not."""
         return self._passes.trouble

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -76,9 +77,9 @@ class Predictor:
         self._checked = precision != "auto" or self._run.dtype == torch.float32
 
     @property
-    def bfloat16(self) -> bool:
-        """Does it compute in bfloat16, not float32?"""
-        return self._run.dtype == torch.bfloat16
+    def precision(self) -> Literal["bfloat16", "float32"]:
+        """The arithmetic of the next image; the first one may change it."""
+        return "bfloat16" if self._run.dtype == torch.bfloat16 else "float32"
 
     def _folded(self, dtype: torch.dtype) -> Folded:
         return folded(self.config, self._tensors, dtype)

@@ -221,6 +221,7 @@ class DenoiserService(Service):
             weights_version=result.weights_version,
             latency_ms=1e3 * (now - message.timestamp_s),
             inference_ms=inference_ms,
+            precision=self._engine.precision,
             slices_denoised=self.values["slices_denoised"] + 1,
             guard_active=bool(self._guarded),
         )

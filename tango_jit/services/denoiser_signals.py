@@ -56,6 +56,13 @@ READINGS = (
     Signal("guard_active", "bool", "The guard shows the reconstruction instead of the denoised slice.", default=False),
     Signal("generation", "int", "Generation of the last slice.", level="expert"),
     Signal("backend", "str", "Where the network runs; where that is not as asked for, the status says why."),
+    Signal(
+        "precision",
+        "str",
+        "Arithmetic of the network: bfloat16, or float32 where that is not at hand or its rounding would be more than "
+        "1 % of what the network removes (slices with little noise; float32 takes two to three times as long).",
+        level="expert",
+    ),
     Signal("memory_mb", "float", "Resident memory of this server.", unit="MB", format="%7.0f", level="expert"),
     Signal("denoised_endpoint", "str", "Where the denoised slices are published.", level="expert"),
 )

@@ -34,6 +34,7 @@ def test_without_weights_slices_pass_as_they_are(denoiser):
     values = look(denoiser.service)
     assert values["state"] is State.RUNNING
     assert values["status"].startswith("no weights yet")
+    assert values["precision"] == ""
     np.testing.assert_array_equal(values["denoised_xy"], data.mean(axis=0)[0])
 
 
@@ -51,6 +52,7 @@ def test_the_message_tells_all_of_its_slice_and_planes_are_denoised_and_raw(deno
     assert values["accuracy_xy"] == message.accuracy == pytest.approx(0.56, abs=0.05)
     assert values["frame_number_xy"] == sent.last_frame
     assert (values["generation"], values["weights_version"]) == (3, 5)
+    assert values["precision"] in ("bfloat16", "float32")
     assert values["latency_ms"] == pytest.approx(500)
     np.testing.assert_array_equal(values["denoised_xy"], image(message))
     np.testing.assert_array_equal(values["raw_xy"], message.data[1, 0])

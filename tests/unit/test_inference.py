@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tango_jit.learn import inference
+from tango_jit.learn import inference, precision
 from tango_jit.learn.inference import Predictor, tiles
 from tango_jit.learn.settings import TrainerSettings
 from tango_jit.learn.trainer import Trainer
@@ -76,7 +76,7 @@ def test_bfloat16_is_exact_to_1_percent_of_the_noise_removed(form, noise):
     assert rms(automatic - exact) < 0.01 * rms(exact - images)
 
 
-@pytest.mark.skipif(not inference.Predictor(build(NetworkConfig()), "auto", CPU).bfloat16, reason="no bfloat16 here")
+@pytest.mark.skipif(precision.arithmetic("auto", CPU) != torch.bfloat16, reason="no bfloat16 here")
 def test_where_bfloat16_is_too_coarse_float32_goes_on():
     """A network that hardly changes a bright image: rounding would be more than what it removes."""
     network = build(NetworkConfig("CUSTOM", form="paper"))
@@ -87,15 +87,15 @@ def test_where_bfloat16_is_too_coarse_float32_goes_on():
             layer.weight[0, 0, 1, 1] = 1.003  # not a number of 8 bits
     images = 1 + torch.rand(1, 1, 64, 64)
     predictor = Predictor(network, "auto", CPU)
-    assert predictor.bfloat16
+    assert predictor.precision == "bfloat16"
     denoised = predictor(images)
-    assert not predictor.bfloat16
+    assert predictor.precision == "float32"
     with torch.inference_mode():
         torch.testing.assert_close(denoised, network(images), rtol=1e-6, atol=1e-6)
 
 
 def test_an_empty_image_decides_nothing():
     predictor = Predictor(trained("residual", 0.3), "auto", CPU)
-    before = predictor.bfloat16
+    before = predictor.precision
     assert float(predictor(torch.zeros(1, 1, 64, 64)).abs().max()) == 0
-    assert predictor.bfloat16 == before
+    assert predictor.precision == before

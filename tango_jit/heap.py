@@ -1,0 +1,25 @@
+"""Memory that was freed stays with the process, so that maps of a network come without page faults.
+
+glibc takes blocks of many megabytes from the system, which clears each page, and gives them back when they are freed:
+for slices of 1024 x 1024 pixels that is a third of the time of a pass (docs/decisions/0032).
+"""
+
+import ctypes
+import sys
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # <malloc.h>
+OWN_BYTES = 128 << 20  # larger blocks come from the system as before; the largest map of a tile has 86 MB
+KEPT_BYTES = 512 << 20  # what is free at the end of the heap beyond this goes back
+
+
+def keep_freed() -> bool:
+    """Keep freed memory for the next use; to be called at the start of a process, before its other threads.
+
+    All threads then share one heap: those made for single threads return blocks of this size at once, whatever is set.
+    Returns whether the C library knows how; where it does not, everything is as before.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is None:
+        return False
+    taken = [mallopt(M_ARENA_MAX, 1), mallopt(M_MMAP_THRESHOLD, OWN_BYTES), mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)]
+    return all(taken)
