@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from tango.server import command
@@ -11,6 +12,8 @@ from devices.base import Door
 from devices.server import serve, upstream_endpoint
 from tango_jit.heap import keep_freed
 from tango_jit.services.denoiser import DenoiserService
+
+log = logging.getLogger(__name__)
 
 
 class Denoiser(Door):
@@ -62,7 +65,8 @@ class Denoiser(Door):
 
 def main() -> None:
     """Console script tango-jit-denoiser."""
-    keep_freed()
+    if not keep_freed():
+        log.warning("memory is given back to the system after each slice: this C library cannot keep so large blocks")
     serve(Denoiser, "tango-jit-denoiser")
 
 

@@ -16,10 +16,10 @@ def keep_freed() -> bool:
     """Keep freed memory for the next use; to be called at the start of a process, before its other threads.
 
     All threads then share one heap: those made for single threads return blocks of this size at once, whatever is set.
-    Returns whether the C library knows how; where it does not, everything is as before.
+    Returns whether the C library knows how to; where it does not, everything is as before, and passes take longer.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt is None:
+    # First what older ones refuse: with the rest alone every large block would be taken anew.
+    if mallopt is None or not mallopt(M_MMAP_THRESHOLD, OWN_BYTES):
         return False
-    taken = [mallopt(M_ARENA_MAX, 1), mallopt(M_MMAP_THRESHOLD, OWN_BYTES), mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)]
-    return all(taken)
+    return bool(mallopt(M_TRIM_THRESHOLD, KEPT_BYTES) and mallopt(M_ARENA_MAX, 1))

@@ -40,7 +40,7 @@ class Pipeline:
     """Filters and collects the frames of one scan.
 
     Raises ValueError in words for darks, flats and corrections that do not fit, for counts without a flat field, and
-    for a centre further off than half the detector.
+    for an axis beside the detector or a centre further off than half of it.
     """
 
     def __init__(self, header: Header, dark: Dark | None, flat: Flat | None, options: Options, backend: str) -> None:
@@ -123,7 +123,12 @@ class Pipeline:
 
 
 def check_center(scan: ScanGeometry, offset_px: float) -> None:
-    """Raises ValueError for an axis that is moved further than half the detector: nothing would be seen."""
+    """Raises ValueError for an axis beside the detector, or moved further than half of it: nothing would be seen."""
+    if not scan.radius_mm > 0:
+        raise ValueError(
+            f"axis of rotation: expected in front of the {scan.cols} columns of the detector, got column "
+            f"{scan.axis_column:.1f}"
+        )
     if abs(offset_px) > scan.cols / 2:
         raise ValueError(
             f"center_offset_px: expected at most half the detector, {scan.cols / 2:g} columns, got {offset_px:g}"

@@ -20,7 +20,7 @@ class Calibration:
     def take(self, field: Dark | Flat, now_s: float) -> bool:
         """Keep a field that came now. Returns whether it is another one: a repeat changes nothing, nor its age."""
         old = self.dark if isinstance(field, Dark) else self.flat
-        if old is not None and old.count == field.count and np.array_equal(old.mean, field.mean):
+        if old is not None and old.count == field.count and np.array_equal(old.mean, field.mean, equal_nan=True):
             return False
         if isinstance(field, Dark):
             self.dark = field

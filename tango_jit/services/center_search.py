@@ -18,17 +18,24 @@ class CenterSearch:
 
     def __init__(self, backend: str) -> None:
         self._backend = backend
-        self.forget()
-
-    def forget(self) -> None:
-        """Give up: the window of this search is gone."""
         self._steps: Iterator[Search] | None = None
-        self._wanted = ""
+        self._wanted = self._method = ""  # of the search that was asked for, of the one that is being done
         self._doubt = ""
+
+    def restart(self, backend: str) -> None:
+        """The window of this search is gone: begin anew with the next full one, of this backend."""
+        self._backend = backend
+        if self._steps is not None:
+            self._steps, self._wanted = None, self._wanted or self._method
 
     def begin(self, method: str) -> None:
         """Search anew from the next `step` on (may be called from any thread). `method`: see `find_center`."""
         self._wanted = method
+
+    @property
+    def asked(self) -> bool:
+        """Was a search asked for that has not come to its end?"""
+        return bool(self._wanted) or self._steps is not None
 
     @property
     def busy(self) -> bool:
@@ -45,13 +52,13 @@ class CenterSearch:
         try:
             return self._advance(pipeline)
         except (ValueError, MemoryError) as error:
-            self.forget()
+            self._steps = None
             raise SearchError(f"FindCenter: {error}") from error
 
     def _advance(self, pipeline: Pipeline) -> dict[str, Any]:
         if self._wanted and (window := pipeline.window()) is not None:
-            method, self._wanted = self._wanted, ""
-            self._steps = find_center(window, pipeline.geometry, backend=self._backend, method=method)
+            self._method, self._wanted = self._wanted, ""
+            self._steps = find_center(window, pipeline.geometry, backend=self._backend, method=self._method)
         found = None if self._steps is None else next(self._steps, None)
         if found is None:
             self._steps = None

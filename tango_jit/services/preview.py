@@ -62,6 +62,7 @@ class _Begun:
     first_frame: int
     last_frame: int
     timestamp_s: float
+    asked: bool
 
 
 class PreviewMaker:
@@ -69,17 +70,24 @@ class PreviewMaker:
     then one after every period, and when asked for."""
 
     def __init__(self, backend: str) -> None:
-        self._backend = backend
-        self.forget()
-
-    def forget(self) -> None:
-        """Give up: the window of this volume is gone."""
-        self._begun: _Begun | None = None
         self._asked = False
+        self._begun: _Begun | None = None
+        self.restart(backend)
+
+    def restart(self, backend: str) -> None:
+        """The window of this volume is gone: begin anew with the next full one, of this backend."""
+        self._backend = backend
+        self._asked = self.asked
+        self._begun = None
         self._at_s = -math.inf
         self._last_frame = -1  # of the volume before: the same window is not shown again by itself
         self._work_s = self.progress = 0.0
         self._part_pixels = PART_PIXELS
+
+    @property
+    def asked(self) -> bool:
+        """Was a volume asked for that is not complete yet?"""
+        return self._asked or (self._begun is not None and self._begun.asked)
 
     def begin(self) -> None:
         """Make one from the next `step` on (may be called from any thread)."""
@@ -100,7 +108,9 @@ class PreviewMaker:
         try:
             return self._advance(pipeline, size, every_s, arrived_s, now_s)
         except StaleWindowError:  # too slow for these frames: read more at once
-            self._begun, self._asked, self._part_pixels = None, True, 2 * self._part_pixels
+            more = 2 * self._part_pixels
+            self.restart(self._backend)
+            self._part_pixels = more
             return None
         except (ValueError, MemoryError) as error:
             self._begun = None
@@ -126,8 +136,8 @@ class PreviewMaker:
         if window is None or (window.last_frame == self._last_frame and not self._asked):
             return False
         self._last_frame = window.last_frame
-        self._asked, self._at_s, self._work_s = False, now_s, 0.0
+        asked, self._asked, self._at_s, self._work_s = self._asked, False, now_s, 0.0
         place = field_of_view(pipeline.geometry, size)
         parts = in_parts(window, pipeline.geometry, place, self._backend, part_pixels=self._part_pixels)
-        self._begun = _Begun(place, parts, window.first_frame, window.last_frame, arrived_s)
+        self._begun = _Begun(place, parts, window.first_frame, window.last_frame, arrived_s, asked)
         return True

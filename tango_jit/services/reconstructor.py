@@ -22,8 +22,7 @@ from tango_jit.recon.window import WindowOverflowError
 from tango_jit.services.arrivals import Arrivals
 from tango_jit.services.backends import FAILURES, BackendChoice
 from tango_jit.services.calibration import Calibration
-from tango_jit.services.center_search import SearchError
-from tango_jit.services.preview import PreviewError, preview_bytes
+from tango_jit.services.preview import preview_bytes
 from tango_jit.services.rates import Rate
 from tango_jit.services.reconstructor_condition import LOSS_ALARM_S, condition
 from tango_jit.services.reconstructor_settings import check, options
@@ -68,6 +67,7 @@ class ReconstructorService(Service):
         self._moved_at = 0.0  # when slices were last placed: pictures of the new place cannot be older
         self._inbox = Mailbox(budget_bytes, "lossless")
         self._subscriber: Subscriber | None = None
+        self._spare_time = SpareTime(self._backend.name)
         self._forget_scan()
         self.replace_signals(
             tuple(s for name in self._table.names for s in reconstructor_signals(name)),
@@ -90,7 +90,10 @@ class ReconstructorService(Service):
         self._unused = 0  # frames of series that were not announced, or that nothing can be done with yet
         self._frame_rate, self._slice_rate = Rate(), Rate()
         self._updates = Updates()
+        for command in self._spare_time.asked:
+            self.trouble(f"{command} was given up: its scan is over")
         self._spare_time = SpareTime(self._backend.name)
+        self.publish(progress=0.0, preview_progress=0.0)
 
     # ---- commands (any thread)
 
@@ -140,7 +143,9 @@ class ReconstructorService(Service):
     def _refuse_unfilled(self, command: str) -> None:
         pipeline = self._pipeline  # the worker may take it away between two looks
         if pipeline is None or pipeline.fill < 1:
-            raise ValueError(f"{command}: expected a full window, but the turn is not complete yet")
+            raise ValueError(
+                f"{command}: expected a full window, got {0 if pipeline is None else pipeline.fill:.0%} of it"
+            )
 
     # ---- settings
 
@@ -198,6 +203,7 @@ class ReconstructorService(Service):
         if self._subscriber is not None:
             self._subscriber.close()
             self._subscriber = None
+        self._forget_scan()
 
     def close(self) -> None:
         super().close()
@@ -210,7 +216,7 @@ class ReconstructorService(Service):
         except FAILURES as error:
             self._backend.fall_back(error)
             self.trouble(self._backend.why)
-            self._spare_time = SpareTime(self._backend.name)
+            self._spare_time.restart(self._backend.name)
             self._stale = True  # what it kept of the window is lost
             self.publish(backend=self._backend.name)
 
@@ -228,18 +234,13 @@ class ReconstructorService(Service):
 
     def _use_spare_time(self, pipeline: Pipeline) -> None:
         """Some milliseconds for what nobody waits for: the centre of rotation, or else the preview."""
-        now = self.clock()
-        try:
-            news, preview = self._spare_time.step(pipeline, self.values, self._arrivals.at_s, now)
-        except (PreviewError, SearchError) as error:
-            self.trouble(str(error))
-            return
-        self.publish(**news)
-        if doubt := self._spare_time.search.doubt():
-            self.trouble(doubt)
-        if preview is not None and self._header is not None:
-            self._slices_out.send(preview.message(self._header.series, self.values["generation"]))
-            self.announce(**preview.values())
+        done = self._spare_time.step(pipeline, self.values, self._updates.taken_at_s, self.clock())
+        self.publish(**done.news)
+        if done.trouble:
+            self.trouble(done.trouble)
+        if done.volume is not None and self._header is not None:
+            self._slices_out.send(done.volume.message(self._header.series, self.values["generation"]))
+            self.announce(**done.volume.values())
 
     def _take(self, message: Message) -> None:
         match message:
@@ -261,7 +262,8 @@ class ReconstructorService(Service):
         with self._lock:
             self._forget_scan()
             self._header = header
-            self._retable(self._table.on(header.geometry))
+            if header.geometry.radius_mm > 0:  # else the pipeline refuses it in words
+                self._retable(self._table.on(header.geometry))
             self._moved_at = 0.0  # that was nobody's wish
         self.publish(series=header.series, fill=0.0)
 
@@ -279,8 +281,8 @@ class ReconstructorService(Service):
 
     def _rebuild(self, header: Header, wanted: Options) -> None:
         self._stale, self._tried, self._pipeline = False, wanted, None
-        self._spare_time.forget()
-        self.publish(progress=0.0)
+        self._spare_time.restart(self._backend.name)
+        self.publish(progress=0.0, preview_progress=0.0)
         if not header.linear and self._calibration.flat is None:
             self._updates.problems["scan"] = "expected a flat field before the frames, none came"
             return
@@ -317,6 +319,7 @@ class ReconstructorService(Service):
             self._filtered.send(replace(image, series=self._filtered_series, data=to_host(filtered)))
             if self._pipeline.add(image, filtered) == "stale":
                 raise ValueError("older than the window, or out of place")
+            self._updates.count_frame(arrivals.at_s)
         except (*FAILURES, ValueError) as error:
             news = arrivals.refuse(f"frame {image.frame}: {error}")
             if not isinstance(error, (WindowOverflowError, ValueError)):
@@ -324,7 +327,6 @@ class ReconstructorService(Service):
             self._backend.raise_shortage(error)
             if news:
                 self.trouble(arrivals.why)
-        self._updates.count_frame()
 
     def _due(self) -> bool:
         if self._pipeline is None or self._pipeline.fill < 1:
@@ -344,7 +346,7 @@ class ReconstructorService(Service):
             view = View(generation, self._pipeline.options.filter, geometries)
             self._filtered.send(view, retain="view")
             self._slices_out.send(view, retain="view")
-        started, since = time.perf_counter(), max(self._arrivals.at_s, self._moved_at)
+        started, since = time.perf_counter(), max(self._updates.taken_at_s, self._moved_at)
         pictures: dict[str, Any] = {}
         self._pipeline.keep(geometries.values())
         for name, geometry in geometries.items():
@@ -354,7 +356,7 @@ class ReconstructorService(Service):
                 self._slices_out.send(Slice(name, generation, geometry, self._header.series, *span, planes))
                 pictures |= {f"slice_{name}": full_slice(planes), f"frame_number_{name}": window.last_frame}
         now = self.clock()
-        self._slice_rate.add(now, len(geometries))
+        self._slice_rate.add(now, len(pictures) // 2)
         self._updates.done(generation, now)
         with self._lock:
             known = self.signals

@@ -3,36 +3,54 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from tango_jit.recon.pipeline import Pipeline
-from tango_jit.services.center_search import CenterSearch
-from tango_jit.services.preview import Preview, PreviewMaker
+from tango_jit.services.center_search import CenterSearch, SearchError
+from tango_jit.services.preview import Preview, PreviewError, PreviewMaker
+
+
+class Done(NamedTuple):
+    """What a step came to: the signals that changed, a volume when one is complete, what an operator should hear."""
+
+    news: dict[str, Any]
+    volume: Preview | None = None
+    trouble: str = ""
 
 
 class SpareTime:
-    """Both as small steps of one window; `forget` when that is gone."""
+    """Both as small steps of one window."""
 
     def __init__(self, backend: str) -> None:
         self.search, self.preview = CenterSearch(backend), PreviewMaker(backend)
 
-    def forget(self) -> None:
-        self.search.forget()
-        self.preview.forget()
+    def restart(self, backend: str) -> None:
+        """The window is gone: what was asked for begins anew in the next full one, of this backend."""
+        self.search.restart(backend)
+        self.preview.restart(backend)
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """The commands that were not answered yet."""
+        asked = {"FindCenter": self.search.asked, "MakePreview": self.preview.asked}
+        return tuple(command for command, waits in asked.items() if waits)
 
     @property
     def busy(self) -> bool:
         """Is there work for the next `step`, whenever it comes?"""
         return self.search.busy or self.preview.busy
 
-    def step(
-        self, pipeline: Pipeline, values: Mapping[str, Any], arrived_s: float, now_s: float
-    ) -> tuple[dict[str, Any], Preview | None]:
-        """Some milliseconds of work, as the settings among the `values` want it: the signals that changed, and a volume
-        when one is complete. `arrived_s`: when the newest frame came. Raises PreviewError and SearchError.
-        """
-        if news := self.search.step(pipeline):
-            return news, None
+    def step(self, pipeline: Pipeline, values: Mapping[str, Any], arrived_s: float, now_s: float) -> Done:
+        """Some milliseconds of work, as the settings among the `values` want it. `arrived_s`: when the newest frame
+        came."""
+        try:
+            if news := self.search.step(pipeline):
+                return Done(news, trouble=self.search.doubt())
+        except SearchError as error:
+            return Done({"progress": 0.0}, trouble=str(error))
         size, every_s = values["preview_size"], values["preview_every_s"]
-        volume = self.preview.step(pipeline, size, every_s, arrived_s, now_s)
-        return {"preview_progress": round(100 * self.preview.progress)}, volume
+        try:
+            volume = self.preview.step(pipeline, size, every_s, arrived_s, now_s)
+        except PreviewError as error:
+            return Done({"preview_progress": 0.0}, trouble=str(error))
+        return Done({"preview_progress": round(100 * self.preview.progress)}, volume)

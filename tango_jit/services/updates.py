@@ -22,6 +22,8 @@ class Updates:
         """The generation of the slices that are shown."""
         self.problems: dict[str, str] = {}
         """What cannot be done ("scan" or the name of a slice) -> why."""
+        self.taken_at_s = 0.0
+        """When the newest frame came that the window took; 0: none yet."""
         self._frames, self._at_s = 0, 0.0  # since the last update; when that was
 
     def begin(self) -> None:
@@ -29,8 +31,9 @@ class Updates:
         self.problems.clear()
         self._frames = 0
 
-    def count_frame(self) -> None:
-        self._frames += 1
+    def count_frame(self, at_s: float) -> None:
+        """The window took a frame that came then."""
+        self._frames, self.taken_at_s = self._frames + 1, at_s
 
     def due(self, every: int, generation: int, *, waiting: bool, arrived_s: float, now_s: float) -> bool:
         """Is it time: after `every` frames, or at once for another generation, but frames that wait go first.

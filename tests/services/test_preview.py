@@ -58,7 +58,7 @@ def test_a_fan_has_a_preview_of_one_slice(bench):
 def test_a_preview_comes_when_asked_for_and_not_before_the_window_is_full(bench):
     scan = Scan(CONE)
     bench = with_previews(bench())
-    with pytest.raises(ValueError, match="MakePreview: expected a full window, but the turn is not complete yet"):
+    with pytest.raises(ValueError, match="MakePreview: expected a full window, got 0% of it"):
         bench.service.make_preview()
     bench.push(scan.header)
     bench.frames(scan, *range(3))
@@ -87,30 +87,45 @@ def test_a_preview_is_made_every_so_often_if_there_are_new_frames(bench, clock):
     assert [message.last_frame for message in bench.slices.all(Volume)] == [VIEWS - 1, VIEWS, VIEWS + 1]
 
 
-def test_slices_do_not_wait_for_a_preview(bench):
-    """In the order of the stream: slices of frames that came after the preview began are out before it is."""
+class Held:
+    """The reconstructor's preview after its first part, until it is let go: the worker does all else meanwhile."""
+
+    def __init__(self, bench, monkeypatch) -> None:
+        self.maker = bench.service._spare_time.preview
+        step = self.maker.step
+        self.going = False
+
+        def held(*arguments):
+            return None if self.maker.busy and not self.going else step(*arguments)
+
+        monkeypatch.setattr(self.maker, "step", held)
+        bench.service.make_preview()
+        wait_until(lambda: self.maker.busy, what="a preview that has begun")
+
+
+def test_slices_do_not_wait_for_a_preview(bench, monkeypatch):
+    """Those of frames that came after the preview began are out before it is, and it is of its own window."""
     scan = Scan(CONE)
     bench = filled(with_previews(bench(), size=LARGE), scan)
-    bench.service.make_preview()
-    wait_until(lambda: bench.values["preview_progress"] > 0, what="a preview that has begun")
+    held = Held(bench, monkeypatch)
     bench.frames(scan, VIEWS, VIEWS + 1)
-    message = bench.slices.wait(Volume)
-    assert message.last_frame == VIEWS - 1
-    before = bench.slices.seen[: bench.slices.seen.index(message)]
-    assert max(slice.last_frame for slice in before if isinstance(slice, Slice)) == VIEWS + 1
+    bench.slices.wait(Slice, lambda slice: slice.last_frame == VIEWS + 1)
+    assert not bench.slices.all(Volume)
+    held.going = True
+    assert bench.slices.wait(Volume).last_frame == VIEWS - 1
 
 
-def test_another_filter_gives_up_the_preview(bench):
-    """What comes next is made of the new filling of the window alone."""
+def test_another_filter_makes_the_preview_anew(bench, monkeypatch):
+    """Of the new filling of the window alone, and without being asked again."""
     scan = Scan(CONE)
     bench = filled(with_previews(bench(), size=LARGE), scan)
-    bench.service.make_preview()
-    wait_until(lambda: bench.values["preview_progress"] > 0, what="a preview that has begun")
+    held = Held(bench, monkeypatch)
     bench.service.write("filter", "HANN")
     bench.service.write("preview_size", SIZE)
-    bench.frames(scan, *range(VIEWS, 2 * VIEWS))
-    wait_until(lambda: bench.values["fill"] == 1, what="a window that is full anew")
-    bench.service.make_preview()
+    bench.push(scan.image(VIEWS))
+    wait_until(lambda: not held.maker.busy, what="a preview that was broken off")
+    held.going = True
+    bench.frames(scan, *range(VIEWS + 1, 2 * VIEWS))
     message = bench.slices.wait(Volume)
     assert (message.first_frame, message.data.shape) == (VIEWS, (SIZE,) * 3)
     assert bench.slices.all(Volume) == [message]

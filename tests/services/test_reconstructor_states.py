@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,7 @@ from tango_jit.geometry import ScanGeometry, SliceGeometry
 from tango_jit.recon.pipeline import Pipeline
 from tango_jit.services.service import State
 from tango_jit.services.slices import SliceTable
-from tango_jit.streams import Header, Image, SeriesEnd, Slice
+from tango_jit.streams import Dark, Header, Image, SeriesEnd, Slice
 from tests.events import wait_until
 from tests.services.conftest import CONE, FAN, PARALLEL, VIEWS, Scan, pass_turns
 from tests.services.test_reconstructor_service import OFF_PLANE, filled
@@ -126,3 +128,45 @@ def test_a_header_without_frames_is_standby(bench, clock):
     bench.filtered.wait(Header)
     bench.after(60)
     assert (bench.values["state"], bench.values["status"]) == (State.STANDBY, "series scan: no frame yet")
+
+
+def test_frames_that_are_refused_renew_nothing(bench, clock):
+    """No beam: the pictures, their count and their age stay those of the last view that was taken."""
+    scan = Scan(FAN, counts=True)
+    bench = bench(clock=clock)
+    bench.service.write("update_every", 1)
+    bench.push(scan.header, scan.dark, scan.flat)
+    bench.frames(scan, *range(VIEWS + 1))
+    bench.after(0.3)
+    before, pictures = bench.values, len(bench.slices.all(Slice))
+    clock.now += 5
+    bench.push(*(scan.image(n, data=np.full((1, 32), 100, np.float32)) for n in range(VIEWS + 1, VIEWS + 6)))
+    wait_until(lambda: bench.after(0.3) or bench.values["frames_refused"] == 5, 5, "5 refused frames")
+    assert len(bench.slices.all(Slice)) == pictures
+    for name in ("slices_reconstructed", "latency_ms", "frame_number_xy"):
+        assert bench.values[name] == before[name], name
+    assert bench.values["state"] is State.ALARM
+
+
+def test_a_scan_whose_axis_is_beside_the_detector_is_told_and_the_next_one_shown(bench, clock):
+    beside = ScanGeometry.parallel(rows=1, cols=32, pixel_mm=0.1, axis_column=-3)
+    assert beside.radius_mm == 0
+    bench = bench(clock=clock)
+    bench.push(replace(Scan(PARALLEL, "beside").header, geometry=beside))
+    wait_until(lambda: bench.after(0.3) or bench.values["state"] is State.ALARM, 5, "an alarm")
+    assert "axis of rotation: expected in front of the 32 columns" in bench.values["status"]
+    filled(bench, Scan(PARALLEL))
+
+
+def test_a_field_with_dead_pixels_that_comes_again_changes_nothing(bench):
+    scan = Scan(FAN, counts=True)
+    mean = np.full((1, 32), 100.0, np.float32)
+    mean[0, 3] = np.nan
+    dark = Dark(scan.series, mean, 10)
+    bench = bench()
+    bench.push(scan.header, dark, scan.flat)
+    bench.service.write("update_every", 1)
+    bench.frames(scan, *range(VIEWS))
+    bench.push(Dark(scan.series, mean.copy(), 10))
+    bench.frames(scan, VIEWS)
+    assert bench.slices.wait(Slice, lambda slice: slice.last_frame == VIEWS).first_frame == 1

@@ -81,13 +81,22 @@ def test_a_new_view_costs_two() -> None:
 
 
 def test_many_new_views_are_a_new_slice() -> None:
-    """Also because their predecessors are overwritten by then."""
     engine, place = Reconstructor(CONE), default_slices(CONE)["xy"]
     slices = IncrementalSlices(engine)
     every = VIEWS * 2 // 3
     for n, window in enumerate(windows(CONE, range(6 * VIEWS), every), 1):
         check(engine, slices, window, place)
         assert slices.views_used == n * VIEWS
+
+
+def test_a_view_that_was_overwritten_is_not_subtracted() -> None:
+    """A difference would cost less here, but two of the views that left are no longer in the ring."""
+    engine, place = Reconstructor(CONE), default_slices(CONE)["xy"]
+    slices, views, every = IncrementalSlices(engine), 150, 60
+    for n, window in enumerate(windows(CONE, range(6 * views), every, 2 * math.pi / views), 1):
+        check(engine, slices, window, place)
+    assert n > 10
+    assert slices.views_used > n * (2 * every + incremental.OVERHEAD)
 
 
 def test_rounding_does_not_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,7 +138,10 @@ def test_another_place_is_made_anew_and_the_earlier_planes_stay_as_they_were() -
     for n, window in enumerate(windows(CONE, range(2 * VIEWS), 1)):
         place = places["xy" if n % 6 < 3 else "xz"]
         slices.keep([place])
+        before = slices.views_used
         check(engine, slices, window, place)
+        if n and n % 3 == 0:  # nothing of its earlier turn on display was kept
+            assert slices.views_used - before == VIEWS
         planes = slices.reconstruct(window, place)
         shown.append((planes, planes.copy()))
     for planes, copy in shown:
