@@ -287,9 +287,8 @@ class ReconstructorService(Service):
             self._updates.problems["scan"] = "expected a flat field before the frames, none came"
             return
         try:
-            self._pipeline = Pipeline(
-                header, self._calibration.dark, self._calibration.flat, wanted, self._backend.name
-            )
+            fields = self._calibration.dark, self._calibration.flat
+            self._pipeline = Pipeline(header, *fields, wanted, self._backend.name)
         except ValueError as error:
             self._updates.problems["scan"] = str(error)
             self.trouble(f"series {header.series}: {error}")
