@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 from tango.server import command
@@ -10,10 +9,7 @@ from tango.server import command
 from devices.attributes import number_property, text_property
 from devices.base import Door
 from devices.server import serve, upstream_endpoint
-from tango_jit.heap import keep_freed
 from tango_jit.services.denoiser import DenoiserService
-
-log = logging.getLogger(__name__)
 
 
 class Denoiser(Door):
@@ -65,8 +61,6 @@ class Denoiser(Door):
 
 def main() -> None:
     """Console script tango-jit-denoiser."""
-    if not keep_freed():
-        log.warning("memory is given back to the system after each slice: this C library cannot keep so large blocks")
     serve(Denoiser, "tango-jit-denoiser")
 
 

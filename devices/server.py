@@ -12,6 +12,10 @@ from typing import Any
 import tango
 from tango.server import Device, run
 
+from tango_jit.heap import keep_freed
+
+log = logging.getLogger(__name__)
+
 
 def upstream_endpoint(device: str, attribute_name: str) -> Callable[[], str | None]:
     """A resolver for subscribers: asks the upstream device for the endpoint of its stream, at every call.
@@ -38,7 +42,7 @@ def serve(device_class: type[Device], server: str) -> None:
     """Entry of a console script: run one device server, on loopback unless an endpoint is given.
 
     Usage: `<server> INSTANCE [Tango options]`; `-ORBendPoint giop:tcp:HOST:PORT` or the environment variable
-    ORBendPoint choose another interface.
+    ORBendPoint choose another interface. Memory that is freed stays with the server, see `heap.py`.
     """
     arguments = sys.argv[1:]
     if any("ORBendPoint" in argument for argument in arguments):
@@ -50,4 +54,6 @@ def serve(device_class: type[Device], server: str) -> None:
         print(f"usage: {server} INSTANCE [-v[LEVEL]] [-ORBendPoint giop:tcp:HOST:PORT]\n")
         print(inspect.getdoc(device_class))
         raise SystemExit(0 if arguments else 2)
+    if not keep_freed():
+        log.warning("%s: large blocks of memory go back to the system at once, this C library cannot keep them", server)
     run((device_class,), args=[server, *arguments], raises=False)
