@@ -17,7 +17,7 @@ from tango_jit.recon.preprocess import Corrections, Preprocessor
 from tango_jit.recon.preprocess.lines import Field
 from tango_jit.recon.preprocess.median import median_in_line, median_of_nine
 from tango_jit.recon.preprocess.rings import Rings, believable
-from tango_jit.recon.preprocess.zingers import HostZingers
+from tango_jit.recon.preprocess.zingers import HostZingers, TensorZingers
 from tango_jit.recon.window import ProjectionWindow
 from tests.phantom import ball
 from tests.reconstructions import full_slice
@@ -39,7 +39,7 @@ def cylinder(shared_data) -> tuple[Counts, Field]:
     return raw, Field(dark, (1 / light).astype(np.float32), None, 1e-4, np.inf)
 
 
-def cleaned(frames: Counts, field: Field, excess: float) -> Counts:
+def cleaned(frames: NDArray[Any], field: Field, excess: float) -> NDArray[Any]:
     clean = HostZingers(field, excess)
     return np.stack([clean(frame) for frame in frames])
 
@@ -83,6 +83,23 @@ def test_what_stays_bright_is_no_zinger() -> None:
     clean = cleaned(frames, field, 0.2)
     assert clean[1, 7, 9] < 1100
     assert clean[2, 7, 9] == 5000
+
+
+@pytest.mark.parametrize("batch", [None, 1, 7], ids=["host", "tensors one by one", "tensors in batch"])
+def test_a_frame_without_a_number_costs_only_itself(batch: int | None) -> None:
+    """Neither the frame after it, which is compared with the one before, nor a later one; also as the first of all."""
+    frames = 1000 + np.random.default_rng(0).normal(0, 10, (7, 20, 20)).astype(np.float32)
+    frames[[0, 3, 4]] = [[[np.nan]], [[np.inf]], [[-np.inf]]]
+    struck = frames.copy()
+    struck[[2, 5, 6], 7, [9, 3, 12]] = 5000
+    dark, per_flat = np.zeros((20, 20), np.float32), np.full((20, 20), 1e-3, np.float32)
+    if batch is None:
+        got = cleaned(struck, Field(dark, per_flat, None, 1e-4, np.inf), 0.2)
+    else:
+        clean = TensorZingers(Field(torch.from_numpy(dark), torch.from_numpy(per_flat), None, 1e-4, np.inf), 0.2)
+        got = torch.cat([clean(some) for some in torch.from_numpy(struck).split(batch)]).numpy()
+    np.testing.assert_array_equal(got != struck, (struck == 5000) | np.isnan(struck))
+    np.testing.assert_allclose(got[struck == 5000], 1000, atol=30)
 
 
 def test_the_median_of_nine() -> None:
@@ -131,6 +148,21 @@ def test_the_bias_of_pixels_is_learned_in_a_turn() -> None:
     for turn in range(2, 6):
         turned(rings, ringed(turn, rings=0.02, noise=0.02)[0], turn)
     assert float((rings.bias - bias)[6:-6, INSIDE].std()) < 0.42 * float(bias.std())
+
+
+def test_a_stage_that_stands_teaches_no_more_than_one_frame() -> None:
+    """A minute at 80 Hz before a turn of 150 frames, and a stop of 5 s in it, with an encoder that trembles: what is
+    learned from views of fine structure is what it were without."""
+    random = torch.Generator().manual_seed(0)
+    views = 0.1 * torch.randn(150, 24, 32, generator=random) + 0.02 * torch.randn(24, 32, generator=random)
+    steady, stopped = Rings((24, 32), 4.0), Rings((24, 32), 4.0)
+    turned(steady, views, 0)
+    for number, view in enumerate(views):
+        for repeat in range({0: 80 * 60, 70: 80 * 5}.get(number, 1)):
+            tremble_rad = (2e-3 if number else 1e-4) * math.sin(7.0 * repeat)  # of a step of 0.04
+            stopped(view.clone(), 2 * math.pi * number / 150 + tremble_rad)
+    assert steady.bias.std() > 0.01
+    torch.testing.assert_close(stopped.bias, steady.bias)
 
 
 @pytest.mark.parametrize("rows", [48, 1])

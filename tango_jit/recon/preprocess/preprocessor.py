@@ -124,8 +124,8 @@ class Preprocessor:
         if frames.dtype != np.uint16 or self.linear:
             with np.errstate(over="ignore"):
                 frames = frames.astype(np.float32, copy=False)
-            if self._from_lines:
-                frames = np.exp(-frames)
+            if self._from_lines:  # exp(-inf) would be a good pixel behind an opaque object
+                frames = np.exp(-np.where(np.isfinite(frames), frames, np.float32(np.nan)))
         return np.ascontiguousarray(frames)
 
 

@@ -3,7 +3,8 @@
 The mean over a turn of a pixel's line integrals, less the median of it and its neighbours in row and column, is its
 bias: an object leaves smooth means, a gain that has drifted since the flat leaves single pixels. Even and odd frames
 are kept apart. What their biases have in common is bias, the rest is noise, and the bias is shrunk by it: where
-there is nothing to correct hardly anything is subtracted.
+there is nothing to correct hardly anything is subtracted. The frames of a stage that stands are one view and count
+once: thousands of them would make the object's own fine structure there the bias.
 
 Walls that are concentric with the axis, and thin layers across it, leave narrow means too, but in many rows or columns
 alike. So what nine in a line have in common is limited to what all the others make believable; in a detector of
@@ -23,6 +24,9 @@ SURE = 3.0  # standard deviations of the noise, from which on a bias is kept wha
 _EACH = 7  # pixel counts when the spread of all is measured
 _FEWEST = 8  # frames in a turn
 _LEAP_RAD = math.pi / 2  # no rotation between two frames, but a jump
+# The stage stands as long as it has turned by less than these since the last frame that counted: a part of the typical
+# step, and an angle for as long as that is not known. Of scans with more views a turn not every frame counts.
+_STILL, _STILL_RAD = 0.1, 2 * math.pi / 10_000
 
 
 class Rings:
@@ -45,7 +49,7 @@ class Rings:
         self._counts = [0, 0]
         self._swept_rad = 0.0
 
-    _angle_rad = math.nan
+    _angle_rad = math.nan  # of the last frame that counted
 
     @property
     def bias(self) -> torch.Tensor:
@@ -54,19 +58,27 @@ class Rings:
 
     def __call__(self, lines: torch.Tensor, angle_rad: float) -> None:
         """Learn from one frame (rows, cols) at this unwrapped angle, and subtract what is known so far, in place."""
-        step = abs(angle_rad - self._angle_rad)
-        self._angle_rad = angle_rad
-        number = sum(self._counts)
-        if number and step < _LEAP_RAD:
-            self._swept_rad += step
-        self._sums[number % 2].add_(lines)
-        self._counts[number % 2] += 1
+        if self._moved(angle_rad):
+            number = sum(self._counts)
+            self._sums[number % 2].add_(lines)
+            self._counts[number % 2] += 1
         if self._turns:
             lines.sub_(self._bias)
+        steps = sum(self._counts) - 1
         # One more step would bring it to where the turn began.
-        if number >= _FEWEST and self._swept_rad * (1 + 1.01 / number) >= 2 * math.pi:
+        if steps >= _FEWEST and self._swept_rad * (1 + 1.01 / steps) >= 2 * math.pi:
             self._learn()
             self._begin()
+
+    def _moved(self, angle_rad: float) -> bool:
+        """Does a frame at this angle count? If so, it is where the next step begins."""
+        step, number = abs(angle_rad - self._angle_rad), sum(self._counts)
+        if step < max(_STILL_RAD, _STILL * self._swept_rad / max(number - 1, 1)):
+            return False
+        self._angle_rad = angle_rad
+        if number and step < _LEAP_RAD:
+            self._swept_rad += step
+        return True
 
     def _learn(self) -> None:
         self._turns += 1

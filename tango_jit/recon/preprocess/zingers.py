@@ -4,7 +4,8 @@ A pixel is replaced by the median of the 3 x 3 pixels around it if it is brighte
 the frame before, both by a part of the transmission there and by `SURE` standard deviations of the noise. An edge
 that moves is no brighter than its own side of the edge; a bright spot that stays was there before. The noise is that
 of the light, its strength measured between the two frames. Nothing after the frame is needed; the first frame of all
-passes as it is. Once for the processor, once for any device, with the same result but for rounding.
+passes as it is, and so does one that cannot be compared: without a number in it, it is not remembered either. Once for
+the processor, once for any device, with the same result but for rounding.
 """
 
 from __future__ import annotations
@@ -35,18 +36,23 @@ class HostZingers:
         self._before: NDArray[Any] | None = None
 
     def __call__(self, counts: NDArray[Any]) -> NDArray[Any]:
-        """The frame (rows, cols), uint16 or float32, without zingers: itself, or a copy."""
+        """The frame (rows, cols), uint16 or float32, without zingers: itself, or a float32 copy."""
+        dark, per_flat, step = self._dark, self._per_flat, self._step
+        if not np.isfinite(counts.ravel()[::step] - dark.ravel()[::step]).any():
+            return counts
         before, self._before = self._before, counts.copy()
         if before is None or before.dtype != counts.dtype:
             return counts
-        dark, per_flat = self._dark, self._per_flat
-        spreads = _spreads(counts.ravel(), before.ravel(), dark.ravel(), self._floor, self._step)
-        most = np.float32(SURE / (0.6745 * np.sqrt(2)) * _lower_median(spreads[~np.isnan(spreads)]))
+        spreads = _spreads(counts.ravel(), before.ravel(), dark.ravel(), self._floor, step)
+        spreads = spreads[np.isfinite(spreads)]
+        if not spreads.size:
+            return counts
+        most = np.float32(SURE / (0.6745 * np.sqrt(2)) * _lower_median(spreads))
         found = np.empty(len(counts), np.float32)
         _suspects(counts, before, dark, self._excess, most, self._floor, found)
         if not found.any():
             return counts
-        cleaned = counts.copy()
+        cleaned = counts.astype(np.float32)  # what replaces a pixel is no whole number
         _clean(counts, before, dark, per_flat, self._excess, most, self._floor, found, cleaned)
         return cleaned
 
@@ -62,19 +68,29 @@ class TensorZingers:
 
     def __call__(self, counts: torch.Tensor) -> torch.Tensor:
         """Frames (n, rows, cols) float32, one after the other in time, without zingers."""
-        first = counts[:1] if self._before is None else self._before
-        before = torch.cat([first, counts[:-1]])
-        self._before = counts[-1:].clone()
+        before = self._those_before(counts)
         above, above_before = counts - self._field.dark, before - self._field.dark
         most = SURE / (0.6745 * 2**0.5) * self._spread(above, above_before)
         around = median_of_nine(_neighbours(above * self._field.per_flat)) / self._field.per_flat
         is_one = self._stands_out(above, above_before, most) & self._stands_out(above, around, most)
         return torch.where(is_one, self._field.dark + around, counts)
 
+    def _those_before(self, counts: torch.Tensor) -> torch.Tensor:
+        """Of each frame the newest one before it that has a number in it; the last such one is remembered."""
+        frames = torch.cat([counts[:1] if self._before is None else self._before, counts])
+        numbers = self._sampled(frames - self._field.dark).isfinite().any(1)
+        newest = torch.where(numbers, torch.arange(len(frames), device=frames.device), 0).cummax(0).values
+        self._before = frames[newest[-1:]]
+        return frames[newest[:-1]]
+
+    def _sampled(self, frames: torch.Tensor) -> torch.Tensor:
+        return frames.flatten(1)[:, :: self._step]
+
     def _spread(self, above: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
-        change = (above - before).flatten(1)[:, :: self._step].abs()
-        light = (0.5 * (above + before)).flatten(1)[:, :: self._step].clamp(min=0) + self._floor
-        return (change / light.sqrt()).nanmedian(1).values[:, None, None]
+        change = self._sampled(above - before).abs()
+        light = self._sampled(0.5 * (above + before)).clamp(min=0) + self._floor
+        spreads = change / light.sqrt()
+        return torch.where(spreads.isfinite(), spreads, torch.nan).nanmedian(1).values[:, None, None]
 
     def _stands_out(self, above: torch.Tensor, light: torch.Tensor, most: torch.Tensor) -> torch.Tensor:
         lit = light.clamp(min=0)
