@@ -14,7 +14,8 @@ from sim.bench.rows import Row, Series
 
 @dataclass(frozen=True)
 class Report:
-    """`suites` says of each suite when it ran, for how long, how busy the computer was, and why it failed, if so."""
+    """`suites` says of each suite when it ran, for how long, of which revision and with which versions (files from
+    before may lack these two), how busy the computer was, and why it failed, if so."""
 
     machine: Mapping[str, Any]
     suites: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -54,7 +55,7 @@ class Report:
         for item in measured:
             (rows if isinstance(item, Row) else series).append(replace(item, suite=name))  # type: ignore[arg-type]
         rows.sort(key=lambda row: order.index(row.suite))
-        suites = {**self.suites, name: dict(facts)}
+        suites = {**self.suites, name: {**facts, **_software(self.machine)}}
         return replace(self, suites=suites, rows=tuple(rows), series=tuple(series))
 
     def write(self, path: Path) -> None:
@@ -72,13 +73,15 @@ class Report:
     def markdown(self) -> str:
         """The targets first, then every suite with all of its figures."""
         aimed = [row for row in self.rows if row.target is not None]
-        parts = [f"Measured on {_where(self.machine)}.\n"]
+        others = any(_other_software(facts, self.machine) for facts in self.suites.values())
+        kept = " Suites of another revision or other versions say so." if others else ""
+        parts = [f"Measured on {_where(self.machine)}.{kept}\n"]
         if aimed:
             verdicts = [row.met for row in aimed]
             counts = f"{verdicts.count(True)} met, {verdicts.count(False)} missed, {verdicts.count(None)} not run"
             parts.append(f"## Targets: {counts}\n\n{_table(aimed)}")
         for suite, facts in self.suites.items():
-            lines = [f"## {suite}\n\n{_circumstances(facts)}\n"]
+            lines = [f"## {suite}\n\n{_circumstances(facts)}{_other_software(facts, self.machine)}\n"]
             rows = [row for row in self.rows if row.suite == suite]
             parts.append("\n".join(lines) + ("\n" + _table(rows) if rows else ""))
         return "\n".join(parts)
@@ -114,6 +117,22 @@ def _where(machine: Mapping[str, Any]) -> str:
         f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gb']} GB, {machine['system']}, Python "
         f"{machine['python']}, {versions}, revision {machine['revision'] or 'unknown'}"
     )
+
+
+def _software(machine: Mapping[str, Any]) -> dict[str, Any]:
+    return {"revision": machine["revision"], "versions": {"Python": machine["python"], **machine["versions"]}}
+
+
+def _other_software(facts: Mapping[str, Any], machine: Mapping[str, Any]) -> str:
+    """What a suite was measured with, as far as that is not what the machine has now; empty: nothing differs."""
+    if "revision" not in facts:
+        return " Revision and versions are not known."
+    now = _software(machine)
+    told = [] if facts["revision"] == now["revision"] else [f"revision {facts['revision'] or 'unknown'}"]
+    for name, version in facts["versions"].items():
+        if version != now["versions"].get(name):
+            told.append(f"{name} {version or 'missing'}")
+    return f" Measured with {', '.join(told)}." if told else ""
 
 
 def _circumstances(facts: Mapping[str, Any]) -> str:

@@ -186,6 +186,31 @@ def test_markdown_tells_targets_peers_and_gaps():
     assert "| absent | not run: no CUDA device |  | ≥ 10 |  |  |  |" in text
 
 
+def test_a_suite_that_was_kept_tells_its_own_revision_and_versions(tmp_path):
+    path = tmp_path / "out.json"
+    before = COMPUTER | {"revision": "aaa", "versions": {"numpy": "2.0", "itk-rtk": None, "scipy": "1.0"}}
+    after = COMPUTER | {"revision": "bbb", "versions": {"numpy": "2.1", "itk-rtk": "2.7", "scipy": "1.0"}}
+    Report(before).with_suite("pairs", FACTS, [Row("first", "ms", 1.0)]).write(path)
+    report = Report.read(path, after).with_suite("live", FACTS, [Row("second", "ms", 1.0)])
+    head, pairs, live = report.markdown().split("\n## ")
+    assert "revision bbb. Suites of another revision or other versions say so." in head
+    assert "Measured with revision aaa, numpy 2.0, itk-rtk missing." in pairs
+    assert "Measured with" not in live
+    again = Report.read(path, before).markdown()
+    assert "Measured with" not in again
+    assert "another revision" not in again
+
+
+def test_a_file_that_does_not_tell_revisions_is_read(tmp_path):
+    path = tmp_path / "out.json"
+    report = Report(COMPUTER, {"pairs": FACTS}, (Row("first", "ms", 1.0, suite="pairs"),))
+    report.write(path)
+    read = Report.read(path, COMPUTER | {"revision": "bbb"})
+    assert read.rows == report.rows
+    _, pairs = read.markdown().split("\n## ")
+    assert "Revision and versions are not known." in pairs
+
+
 def test_time_taken_away_by_the_host_is_told():
     before = [100, 0, 50, 800, 0, 0, 0, 50, 0, 0]
     after = [150, 0, 60, 810, 0, 0, 0, 80, 0, 0]
