@@ -57,6 +57,41 @@ def test_a_correction_is_switched_while_frames_come_and_the_window_fills_anew(be
     assert np.isfinite(bench.slices.all(Slice)[-1].data).all()
 
 
+def test_a_zinger_does_not_reach_the_views(bench):
+    """What is left of it is the curvature of the ball, between its neighbours; without the correction it makes 2."""
+    scan, struck = Scan(FAN, counts=True), 5
+    bench = bench()
+    bench.service.write("zinger_excess", 0.2)
+    bench.push(scan.header, scan.dark, scan.flat)
+    for k in range(VIEWS + struck + 1):
+        data = scan.image(k).data.copy()
+        data[0, 12] += 15_000 * (k == VIEWS + struck)
+        bench.push(scan.image(k, data=data))
+    assert np.abs(view(bench, VIEWS + struck) - view(bench, struck)).max() < 0.15
+
+
+def test_rings_are_learned_turn_by_turn(bench):
+    """Two pixels of 128 see 3 % too little of the beam: in the second turn hardly anything is left of that."""
+    scan = Scan(CONE, counts=True)
+    shape = (2 * VIEWS, CONE.rows, CONE.cols)
+    frames = DARK + (FLAT - DARK) * np.random.default_rng(0).normal(1, 0.005, shape)
+    frames[:, [2, 6], [5, 9]] *= 0.97
+    bench = bench()
+    bench.service.write("ring_turns", 2.0)
+    bench.push(scan.header, scan.dark, scan.flat)
+    for k, frame in enumerate(frames):
+        bench.push(scan.image(k, data=frame.astype(np.float32)))
+    views = np.array([view(bench, k) for k in range(2 * VIEWS)])
+    before, after = (turn.mean(0)[[2, 6], [5, 9]] for turn in np.split(views, 2))
+    assert (before > 0.04).all()
+    assert (np.abs(after) < 0.2 * before).all()
+
+
+def view(bench, frame):
+    """The filtered view (rows, cols) of this frame."""
+    return bench.filtered.wait(Image, lambda image: image.frame == frame).data.astype(np.float64)
+
+
 def test_flicker_of_the_source_is_taken_out(bench):
     """Frames of a third less light here and there: without the air region slices are wrong by much."""
     scan = Scan(FAN, counts=True)
