@@ -92,6 +92,11 @@ class Pipeline:
         """Why the window may never be full; empty: there is no sign of it."""
         return self._window.obstacle
 
+    @property
+    def replaced(self) -> float:
+        """Part of the pixels of the last frame that say nothing and were replaced by their neighbours, 0 to 1."""
+        return self._preprocess.replaced
+
     def filter(self, image: Image) -> Any:
         """The filtered view (rows, cols) float16 of one frame in mm^-1, where the backend works: an array, or a tensor
         on its device. Raises ValueError for one that says nothing."""

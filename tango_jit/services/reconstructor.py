@@ -142,10 +142,8 @@ class ReconstructorService(Service):
 
     def _refuse_unfilled(self, command: str) -> None:
         pipeline = self._pipeline  # the worker may take it away between two looks
-        if pipeline is None or pipeline.fill < 1:
-            raise ValueError(
-                f"{command}: expected a full window, got {0 if pipeline is None else pipeline.fill:.0%} of it"
-            )
+        if (fill := 0.0 if pipeline is None else pipeline.fill) < 1:
+            raise ValueError(f"{command}: expected a full window, got {fill:.0%} of it")
 
     # ---- settings
 
@@ -378,6 +376,7 @@ class ReconstructorService(Service):
             **self._arrivals.figures(),
             "frames_refused": self._unused + self._arrivals.refused,
             "fill": 0.0 if self._pipeline is None else self._pipeline.fill,
+            "pixels_replaced_percent": 0.0 if self._pipeline is None else 100 * self._pipeline.replaced,
             "frame_rate_hz": self._frame_rate.per_second(now),
             "rate_hz": self._slice_rate.per_second(now),
             **self._calibration.ages(now),

@@ -10,6 +10,7 @@ from tango_jit.services.service import State
 
 LOSS_ALARM_S = 10.0
 BEHIND_S = 2.0
+REPLACED = 0.1  # part of a frame: dead pixels of a detector are far fewer
 
 
 def condition(
@@ -48,4 +49,7 @@ def condition(
         obstacle = pipeline.obstacle if pipeline else ""
         text = f"window filling: {100 * fill:.0f} % {obstacle}".rstrip()
         return State.ALARM if obstacle else State.RUNNING, text
+    if pipeline and pipeline.replaced > REPLACED:
+        made_up = f"{100 * pipeline.replaced:.0f} % of the pixels are dead, saturated or no numbers"
+        return State.ALARM, f"{made_up}, what is beside them stands in: check exposure, beam and flat field"
     return None

@@ -140,6 +140,14 @@ COUNTS = (
         "Frames without use: of an unknown series or a wrong size, without beam, saturated, older than the window.",
         warning=(None, 1),
     ),
+    Signal(
+        "pixels_replaced_percent",
+        "float",
+        "Part of the newest frame that is dead, saturated or no number: what is beside such pixels stands in for them.",
+        unit="%",
+        format="%5.2f",
+        warning=(None, 5),
+    ),
     Signal("slices_reconstructed", "int", "Slices published since the start."),
     Signal("generation", "int", "Counts changes of slices, filter, centre, flat field and series.", level="expert"),
     Signal(

@@ -170,3 +170,20 @@ def test_a_field_with_dead_pixels_that_comes_again_changes_nothing(bench):
     bench.push(Dark(scan.series, mean.copy(), 10))
     bench.frames(scan, VIEWS)
     assert bench.slices.wait(Slice, lambda slice: slice.last_frame == VIEWS).first_frame == 1
+
+
+def test_frames_that_are_mostly_made_up_are_an_alarm(bench, clock):
+    scan = Scan(FAN, counts=True)
+    bench = filled(bench(clock=clock), scan)
+    bright = scan.image(0).data.copy()
+    bright[0, :8] = 60_000
+    bench.service.write("saturation_counts", 50_000.0)
+    bench.frames(scan, *range(VIEWS, 2 * VIEWS))
+    wait_until(lambda: bench.after(0.3) or bench.values["state"] is State.RUNNING, 5, "a window that is full anew")
+    assert bench.values["pixels_replaced_percent"] == 0
+    bench.push(scan.image(2 * VIEWS, data=bright))
+    wait_until(lambda: bench.after(0.3) or bench.values["pixels_replaced_percent"] == 25, 5, "the part")
+    assert bench.values["state"] is State.ALARM
+    assert "25 % of the pixels are dead, saturated or no numbers" in bench.values["status"]
+    bench.frames(scan, 2 * VIEWS + 1)
+    wait_until(lambda: bench.after(0.3) or bench.values["state"] is State.RUNNING, 5, "the end of the alarm")

@@ -247,3 +247,22 @@ def test_corrections_that_cannot_be_are_refused() -> None:
     preprocess = Preprocessor(CONE, flat=flat, corrections=Corrections(ring_turns=1))
     with pytest.raises(ValueError, match="angles_rad: expected the angle of every frame"):
         preprocess(np.full((1, ROWS, COLS), 500.0))
+
+
+@twins
+@pytest.mark.parametrize(
+    "corrections", [Corrections(), Corrections(delta_beta=50.0, energy_kev=30.0)], ids=["", "phase"]
+)
+def test_the_part_of_pixels_that_others_stand_in_for_is_known(turning: Turning, as_tensors: bool, corrections) -> None:
+    flat, counts = turning.flat.copy(), turning.clean[:3].copy()
+    flat[:2] = turning.dark[:2]  # two rows without beam
+    counts[1, 5, :7] = 65_535
+    chain = Preprocessor(CONE, dark=turning.dark, flat=flat, corrections=corrections, as_tensors=as_tensors)
+    for frame, bad in zip(counts, (0, 7, 0), strict=True):
+        chain(frame[None], [0.0])
+        assert chain.replaced == pytest.approx((2 * COLS + bad) / (ROWS * COLS))
+    lines = np.zeros((1, ROWS, COLS), np.float32)
+    lines[0, 3, 4] = np.inf
+    chain = Preprocessor(CONE, linear=True, as_tensors=as_tensors)
+    chain(lines)
+    assert chain.replaced == pytest.approx(1 / (ROWS * COLS))

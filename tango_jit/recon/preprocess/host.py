@@ -37,6 +37,7 @@ class HostChain:
         self._lines = self._padded[:, self._ramp.start : self._ramp.start + cols]
         self._place = self._padded.numpy(), self._ramp.start
         self._good = np.empty(rows, np.float32)
+        self.replaced = 0.0
         self._alive, self._light = int(np.isfinite(plan.light).sum()), float(np.nansum(plan.light, dtype=np.float64))
         self._field = Field(plan.dark, 1 / plan.light, -plan.gain, plan.least, np.inf)
         nothing, whole = np.zeros(plan.shape, np.float32), np.ones(plan.shape, np.float32)
@@ -65,6 +66,7 @@ class HostChain:
         lines, good = self._lines.numpy(), self._good
         if self._plan.plain:
             scaled_lines(frame, self._plan.gain, *self._place, good)
+            self._count_replaced()
         else:
             self._write_lines_of_counts(frame, ceiling, lines)
         if not mend(lines, good):
@@ -93,10 +95,15 @@ class HostChain:
         retrieved = self._phase(torch.from_numpy(transmission)[None])[0].contiguous().numpy()
         lines_of_counts(retrieved, self._field_retrieved, 1.0, *self._place, self._good)
 
+    def _count_replaced(self) -> int:
+        """Keep the part of this frame's pixels that has to be replaced; returns the number of the good ones."""
+        number, (rows, cols) = int(self._good.sum(dtype=np.float64)), self._plan.shape
+        self.replaced = 1 - number / (rows * cols)
+        return number
+
     def _refuse(self, light: float, lines: Image) -> None:
         """Raises ValueError for a frame of this light (counts) in its good pixels, those that are no NaN in `lines`."""
-        number = int(self._good.sum(dtype=np.float64))
-        if number:
+        if number := self._count_replaced():
             whole = self._light if number == self._alive else float(self._plan.light[~np.isnan(lines)].sum())
             refuse_no_beam(light / whole)
 

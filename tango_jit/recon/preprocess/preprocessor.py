@@ -113,6 +113,12 @@ class Preprocessor:
             angles = np.asarray(angles_rad, np.float64).reshape(len(frames))
         return self._chain(self._typed(frames), angles, self._ceiling(frames.dtype))
 
+    @property
+    def replaced(self) -> float:
+        """Part of the pixels of the last frame that were replaced by their neighbours, 0 to 1: dead ones, saturated
+        ones, and those that are no numbers."""
+        return self._chain.replaced
+
     def _ceiling(self, dtype: np.dtype[Any]) -> float:
         """Counts from which on a pixel is saturated."""
         if self._saturation_counts is not None:

@@ -39,6 +39,7 @@ class TensorChain:
         self._zingers = TensorZingers(self._field, excess) if excess else None
         self._rings = Rings(plan.shape, turns, device) if turns else None
         self._phase = phase_of(plan.geometry, corrections, device)
+        self.replaced = 0.0
 
     @property
     def wants_angles(self) -> bool:
@@ -96,7 +97,10 @@ class TensorChain:
         return self._phase(transmission).clamp(min=field.least).log_().mul_(field.gain)
 
     def _refuse_bad(self, lines: torch.Tensor) -> None:
-        if bool(lines.isnan().flatten(1).all(1).any()):
+        rows, cols = self._plan.shape
+        bad = lines.isnan().sum((1, 2)).tolist()
+        self.replaced = bad[-1] / (rows * cols)
+        if max(bad) == rows * cols:
             raise ValueError(NO_GOOD_PIXEL)
 
     def _refuse_dark(self, lines: torch.Tensor, light: torch.Tensor) -> None:
