@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from tango_jit.geometry import ScanGeometry
-from tango_jit.recon.center.opposite import by_opposite_views
+from tango_jit.recon.center.opposite import by_opposite_views, holds_whole_turns
 from tango_jit.recon.center.plane import copied_band
 from tango_jit.recon.center.search import AGREE_PX, TRUSTED, Search
 from tango_jit.recon.center.sharpness import by_sharpness, sharpness
@@ -41,7 +41,7 @@ def find_center(
 
 
 def _by_both(window: Window, scan: ScanGeometry, reach_px: float, first_row: int, backend: str) -> Iterator[Search]:
-    answers = []
+    answers, whole_turn = [], holds_whole_turns(window)
     for search, start, share in (
         (by_opposite_views(window, scan, reach_px, first_row), 0.0, _OPPOSITE_SHARE),
         (by_sharpness(window, scan, reach_px, backend), _OPPOSITE_SHARE, 1 - _OPPOSITE_SHARE),
@@ -51,13 +51,15 @@ def _by_both(window: Window, scan: ScanGeometry, reach_px: float, first_row: int
             if item.progress < 1:
                 yield replace(item, progress=start + share * item.progress)
         answers.append(item)
-    yield both(*answers)
+    yield both(*answers, whole_turn=whole_turn)
 
 
-def both(opposite: Search, sharpest: Search) -> Search:
-    """One answer of two. If they agree it is that of sharpness, the finer one: each may be wrong by chance, but hardly
-    by the same. Else that with the higher confidence, from which the other one's takes away."""
+def both(opposite: Search, sharpest: Search, *, whole_turn: bool) -> Search:
+    """One answer of two. If they agree it is the finer one: that of opposite views where the window holds them all
+    around (`whole_turn`), else, with those at the ends alone, that of sharpness. Each may be wrong by chance, but hardly
+    by the same. If they differ it is that with the higher confidence, from which the other one's takes away."""
     better, worse = sorted((opposite, sharpest), key=lambda found: found.confidence, reverse=True)
     if abs(opposite.shift_px - sharpest.shift_px) <= AGREE_PX:
-        return replace(sharpest, confidence=1 - (1 - better.confidence) * (1 - worse.confidence))
+        finer = opposite if whole_turn else sharpest
+        return replace(finer, confidence=1 - (1 - better.confidence) * (1 - worse.confidence))
     return replace(better, confidence=better.confidence * (1 - worse.confidence))

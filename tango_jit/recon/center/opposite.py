@@ -45,7 +45,7 @@ def by_opposite_views(window: Window, scan: ScanGeometry, reach_px: float, first
     views = _mid_rows(window, scan, first_row)[order]
     count = int(np.ceil(reach_px / STEP_PX))
     shifts = [k * STEP_PX for k in range(-count, count + 1)]
-    whole_turn = angles[-1] - angles[0] > 1.5 * math.pi
+    whole_turn = holds_whole_turns(window)
     found: list[Array] = []
     for n, shift in enumerate(shifts):
         found.append(_of_a_turn(views, angles, scan.shifted(shift)) if whole_turn else _of_the_ends(views, scan, shift))
@@ -59,6 +59,11 @@ def by_opposite_views(window: Window, scan: ScanGeometry, reach_px: float, first
     pairs = len(views) / 2 if whole_turn else lags * (lags + 1) / 2
     trust = min(confidence(whole, first, second), significance(whole[best], pairs * scan.cols))
     yield Search(1.0, best + vertex(whole, best, STEP_PX), trust)
+
+
+def holds_whole_turns(window: Window) -> bool:
+    """Has every view of the window opposite ones, not only those at its ends?"""
+    return float(np.ptp(window.angles_rad)) > 1.5 * math.pi
 
 
 def significance(correlation: float, samples: float) -> float:
