@@ -230,22 +230,20 @@ class Trainer:
         Training starts from the averaged weights with fresh moments. Raises ValueError, and changes nothing, for
         what is no network of this kind.
         """
-        weights = from_checkpoint(source) if isinstance(source, bytes) else source
-        network = unpack(weights)
-        self._follow_network(network.config)
-        self._start(network, weights.scale)
+        self._take(from_checkpoint(source) if isinstance(source, bytes) else source)
 
     def rollback(self) -> int:
         """Return to the best (by `patch_accuracy`) of the kept versions before the last; returns its number.
 
-        That version and the later ones are given up, so that the next rollback goes further back; what is
-        published next has a new number. Raises RuntimeError if there is none.
+        Its network is trained from then on, also where it is of another shape than the present one. That version and
+        the later ones are given up, so that the next rollback goes further back; what is published next has a new
+        number. Raises RuntimeError if there is none.
         """
         earlier = list(self._kept)[:-1]
         if not earlier:
             raise RuntimeError("rollback: expected an earlier version of the weights, got none since the last reset")
         best = min(earlier, key=lambda w: math.inf if w.patch_accuracy is None else w.patch_accuracy)
-        self._start(unpack(best), best.scale)
+        self._take(best)
         while self._kept and self._kept[-1].version >= best.version:
             self._kept.pop()
         return best.version
@@ -265,7 +263,8 @@ class Trainer:
         self._kept.clear()
 
     def configure(self, settings: TrainerSettings) -> None:
-        """Change settings while training. A new size of patch or buffer keeps the newest pairs that still fit in.
+        """Change settings while training. A new size of the buffer keeps the newest pairs that still fit in; another
+        size of patch empties it.
 
         Raises ValueError, and changes nothing, if the network has another shape: that needs `reset_network`.
         """
@@ -316,6 +315,12 @@ class Trainer:
             if (network := unpack(kept)).config.shape == self._settings.network.shape:
                 return network, kept.scale
         return build(self._settings.network, self._generator.initial_seed()), self._scale
+
+    def _take(self, weights: Weights) -> None:
+        """Train this network, of whatever shape, from now on. Raises ValueError, and changes nothing, for none."""
+        network = unpack(weights)
+        self._follow_network(network.config)
+        self._start(network, weights.scale)
 
     def _start(self, network: UNet, scale: float | None) -> None:
         """Train this network from now on."""

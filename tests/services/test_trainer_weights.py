@@ -7,6 +7,8 @@ import pytest
 import torch
 from safetensors.torch import load
 
+from tango_jit.learn import NetworkConfig, build
+from tango_jit.learn.weights import pack, to_checkpoint
 from tango_jit.services.service import State
 from tango_jit.streams import Weights
 from tests.services.scans import VIEWS, Listener, look, see
@@ -97,6 +99,27 @@ def test_saved_weights_come_back_and_every_change_is_published_at_once(trainer, 
     assert same(back, fresh)
     assert look(trainer)["weights_version"] == back.version
     assert [path.name for path in tmp_path.iterdir()] == [file.name]
+
+
+def test_rollback_shows_the_network_that_it_goes_back_to(trainer, feed, tmp_path: Path):
+    trainer.write("publish_every_s", 3600)
+    file = tmp_path / "other"
+    other = build(NetworkConfig("CUSTOM", features=4, form="paper"))
+    file.write_bytes(to_checkpoint(pack(other, version=1, scale=0.02, patch_accuracy=None, generation=0)))
+    feed.frames()
+    training(trainer)
+    names = ("network", "features", "parameters", "settings")
+    before = [look(trainer)[name] for name in names]
+    with Listener(trainer.values["weights_endpoint"]) as listener:
+        first = listener.next()
+        trainer.load(file)
+        assert (trainer.values["features"], listener.next().network["form"]) == (4, "paper")
+        trainer.rollback()
+        back = listener.next()
+    assert back.network == first.network
+    assert same(back, first)
+    assert [trainer.values[name] for name in names] == before
+    assert training(trainer)["state"] is State.RUNNING
 
 
 def test_what_cannot_be_saved_or_loaded_is_refused_in_words(trainer, feed, tmp_path: Path):

@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
-from tango_jit.learn import NetworkConfig, Trainer
+from tango_jit.learn import NetworkConfig, Trainer, build
 from tango_jit.learn.pair_buffer import PairBuffer
 from tango_jit.learn.weights import Weights, from_checkpoint, pack, unpack
 from tango_jit.streams.messages import decode
@@ -68,25 +70,39 @@ def test_a_checkpoint_cut_short_is_refused():
 
 def test_rollback_goes_to_the_best_version_and_then_further():
     trainer = trained(8)
-    versions = [trainer.weights()]
-    for noise in (0.1, 0.3, 2.0):  # accuracies differ, as the untrained part of the network does
-        trainer._scored.clear()
-        trainer.add(pairs(64, seed=int(10 * noise), noise=noise))
-        for _ in range(4):
-            trainer.step()
+    versions = []
+    for accuracy in (0.7, None, 0.9, 0.6, 0.8, 0.5):  # the last is the present one: nobody goes back to it
+        trainer.step()
         versions.append(trainer.weights())
-    best = min(versions[:-1], key=lambda weights: weights.patch_accuracy or math.inf)
-    assert trainer.rollback() == best.version
+        trainer._kept[-1] = replace(versions[-1], patch_accuracy=accuracy)
+    assert trainer.rollback() == 4
     again = trainer.weights()
-    assert again.version == 5
-    assert equal(again, best)
+    assert again.version == 7
+    assert equal(again, versions[3])
     assert trainer.patch_accuracy is None  # nothing is scored yet
     trainer.add(pairs(8, seed=55))
     assert math.isfinite(trainer.step())
-    earlier = [weights for weights in versions if weights.version < best.version]
-    if earlier:
-        expected = min(earlier, key=lambda weights: weights.patch_accuracy or math.inf)
-        assert trainer.rollback() == expected.version
+    assert trainer.rollback() == 1
+    assert equal(trainer.weights(), versions[0])
+    with pytest.raises(RuntimeError, match="rollback: expected an earlier version"):
+        trainer.rollback()
+
+
+@pytest.mark.parametrize("other", [{"form": "paper"}, {"features": 4}, {"depth": 3}])
+def test_rollback_goes_back_to_the_network_of_a_version_too(other):
+    """It is trained, scored and published as what it is, as after `load` of that version."""
+    trainer, loaded = trained(), Trainer(SMALL)
+    first = trainer.weights()
+    trainer.load(pack(build(NetworkConfig("CUSTOM", **other)), version=1, scale=1, patch_accuracy=None, generation=0))
+    trainer.weights()
+    assert trainer.rollback() == first.version
+    loaded.load(first)
+    assert trainer.settings == loaded.settings
+    for one in (trainer, loaded):
+        one._generator.manual_seed(1)  # of the directions
+    np.testing.assert_array_equal(trainer.add(pairs(8, seed=9)), loaded.add(pairs(8, seed=9)))
+    assert math.isfinite(trainer.step())
+    assert trainer.weights().network == first.network
 
 
 def lost(trainer: Trainer, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
