@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 
 from tango_jit.recon import backproject
@@ -9,7 +11,9 @@ from tango_jit.services.service import State
 
 FALLBACK = "cpu"
 SMALLER = {"cuda": "cuda_half"}
-"""What does the same in less memory, and is tried first where that ran out."""
+"""What backprojects in less memory, and is tried first where that ran out."""
+FOR_NETWORKS = ("cpu", "cuda")
+"""What there is for a service that only runs networks: the others differ in how they backproject."""
 SHORTAGES = (MemoryError, torch.OutOfMemoryError)
 """Memory ran out: where it was estimated, and where PyTorch could not have more."""
 FAILURES = (MemoryError, RuntimeError)
@@ -28,12 +32,14 @@ def usable(asked: str) -> tuple[str, str]:
 class BackendChoice:
     """The backend that was asked for as long as it works, and another from then on until `choose`.
 
-    `backprojects` False: only its device is used, so nothing is compiled. Raises ValueError for an unknown backend.
+    `backprojects` False: one of `FOR_NETWORKS`; only its device is used, so nothing is compiled. Raises ValueError for
+    an unknown backend.
     """
 
     def __init__(self, asked: str, *, backprojects: bool = True) -> None:
-        if asked not in backproject.BACKENDS:
-            raise ValueError(f"backend: expected one of {', '.join(backproject.BACKENDS)}, got {asked!r}")
+        known = backproject.BACKENDS if backprojects else FOR_NETWORKS
+        if asked not in known:
+            raise ValueError(f"backend: expected one of {', '.join(known)}, got {asked!r}")
         self.asked, self._backprojects = asked, backprojects
         self.name = asked
         """The one in use."""
@@ -49,19 +55,29 @@ class BackendChoice:
             self.fall_back(error)
 
     def fall_back(self, error: BaseException) -> None:
-        """After a failure: go on with a backend that needs less memory if that ran out, else with `cpu`.
+        """After a failure: go on with a backend that needs less memory if that ran out and there is one, else with
+        `cpu`.
 
         Raises the error itself if it was `cpu` that failed.
         """
         if self.name == FALLBACK:
             raise error
-        other = SMALLER.get(self.name, FALLBACK) if isinstance(error, SHORTAGES) else FALLBACK
+        smaller = SMALLER if self._backprojects and isinstance(error, SHORTAGES) else {}
+        other = smaller.get(self.name, FALLBACK)
         self.why = f"backend {self.name} failed: {type(error).__name__}: {error}; {other} is used instead"
         self.name = other
         try:
             self._warm_up()
         except FAILURES as again:
             self.fall_back(again)
+
+    def use(self, move: Callable[[str], None]) -> None:
+        """Have `move(device)` done for the one in use, or for the next one where that fails. Raises as `fall_back`."""
+        try:
+            move(self.device)
+        except FAILURES as error:
+            self.fall_back(error)
+            self.use(move)
 
     def raise_shortage(self, error: BaseException) -> None:
         """Raises the MemoryError that caused `error`, if one did and there is another backend to go on with."""

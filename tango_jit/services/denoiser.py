@@ -49,9 +49,7 @@ class DenoiserService(Service):
     ) -> None:
         """`slices` and `weights` give the endpoints of the reconstructor's and the trainer's streams.
 
-        Raises ValueError for an unknown backend.
-
-        `threads` 0: see `cores.budget`.
+        `backend` is "cpu" or "cuda". `threads` 0: see `cores.budget`. Raises ValueError for an unknown backend.
         """
         super().__init__(clock)
         self._upstreams = (slices, weights)
@@ -106,7 +104,7 @@ class DenoiserService(Service):
         self._subscribers = tuple(Subscriber(up, self._inbox, clock=self.clock) for up in self._upstreams)
 
     def _use_backend(self) -> None:
-        self._engine.move(self._backend.device)
+        self._backend.use(self._engine.move)
         self.publish(backend=self._backend.name)
         if self._backend.why:
             self.trouble(self._backend.why)

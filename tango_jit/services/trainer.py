@@ -19,7 +19,6 @@ from tango_jit.cores import budget, step_aside, usable_cores
 from tango_jit.cuda_streams import launching, on
 from tango_jit.geometry import SliceGeometry
 from tango_jit.learn.patches import PatchSampler
-from tango_jit.learn.settings import SETTINGS
 from tango_jit.learn.trainer import Trainer
 from tango_jit.learn.unet import NetworkConfig
 from tango_jit.learn.weights import from_checkpoint
@@ -30,7 +29,7 @@ from tango_jit.services.backends import FAILURES, BackendChoice
 from tango_jit.services.files import existing, new_file
 from tango_jit.services.rates import Curve, Rate
 from tango_jit.services.service import Clock, Service, State
-from tango_jit.services.trainer_settings import FIELDS, as_text, check_network, check_region, remembered, shown
+from tango_jit.services.trainer_settings import as_text, check_network, check_region, edited, remembered, shown
 from tango_jit.services.trainer_signals import SIGNALS
 from tango_jit.streams import Header, Image, Mailbox, Message, Publisher, SeriesEnd, Subscriber, View
 
@@ -115,11 +114,14 @@ class TrainerService(Service):
         self.ask(reset)
 
     def rollback(self) -> None:
-        """Back to the best stored weights before the present ones. Raises RuntimeError if there are none."""
+        """Back to the best stored weights before the present ones, and to their network.
+
+        Raises RuntimeError if there are none.
+        """
 
         def back() -> None:
             self._trainer.rollback()
-            self._publish_weights()
+            self._follow_network()
 
         self.ask(back)
 
@@ -136,25 +138,23 @@ class TrainerService(Service):
         def load() -> None:
             check_network(NetworkConfig.from_dict(weights.network))
             self._trainer.load(weights)
-            self._settings = self._settings.edited(network=self._trainer.settings.network)
-            self._show()
-            self._publish_weights()
+            self._follow_network()
 
         self.ask(load)
+
+    def _follow_network(self) -> None:
+        """The network that was just taken is that of the settings, too; its weights are published."""
+        with self._lock:
+            self._settings = self._settings.edited(network=self._trainer.settings.network)
+            self._show()
+        self._publish_weights()
 
     # ---- settings
 
     def accept(self, name: str, value: Any) -> None:
         if name == "region":
             check_region(value)
-        elif name == "network":
-            if value not in SETTINGS:
-                raise ValueError(f"network: expected one of {', '.join(SETTINGS)}; {value} is shown for edited fields")
-            self._settings = SETTINGS[value]
-        elif name in FIELDS:
-            settings = self._settings.edited(**{name: value})
-            check_network(settings.network)
-            self._settings = settings
+        self._settings = edited(self._settings, name, value)
         self._show(**{name: value})
 
     def _show(self, **news: Any) -> None:
@@ -177,7 +177,7 @@ class TrainerService(Service):
         self._subscriber = Subscriber(self._filtered, self._inbox, clock=self.clock)
 
     def _use_backend(self) -> None:
-        self._trainer.move(self._backend.device)
+        self._backend.use(self._trainer.move)
         self.publish(backend=self._backend.name)
         if self._backend.why:
             self.trouble(self._backend.why)
@@ -200,11 +200,11 @@ class TrainerService(Service):
         except FAILURES as error:
             self._backend.fall_back(error)
             self._use_backend()
-            header, self._header = self._header, None
-            if header is not None:
-                self._begin(header)  # the window fills anew: its views were kept where they can no longer be read
+            self._window = None  # its views were kept where they can no longer be read: the next turn begins anew
 
     def _advance(self) -> None:
+        if self._header is not None and self._window is None:
+            self._begin(self._header)
         while (message := self._inbox.get(timeout=0.0)) is not None:
             self._take(message)
         self._follow_settings()
@@ -239,16 +239,15 @@ class TrainerService(Service):
 
     def _begin(self, header: Header) -> None:
         """A new series, filter or centre: the window fills anew; the network goes on. A repeat is a no-op."""
-        if header == self._header:
+        if header == self._header and self._window is not None:
             return
         same = self._header is None or self._header.geometry == header.geometry
         slices = self._slices if same else {}  # those of another scanner may lie where this one sees nothing
         self._forget_scan()
-        self._slices = slices
-        self._header = header
+        self._slices, self._header = slices, header
         span_rad = 2 * math.pi if header.full_turn else None
-        self._window = ProjectionWindow(header.geometry, span_rad, backend=self._backend.name)
         self._engine = Reconstructor(header.geometry, self._backend.name)
+        self._window = ProjectionWindow(header.geometry, span_rad, backend=self._backend.name)
 
     def _frame(self, image: Image) -> None:
         if self._header is None or self._window is None or image.series != self._header.series:

@@ -44,6 +44,18 @@ def shown(settings: TrainerSettings) -> dict[str, Any]:
     return fields | {n: getattr(settings, n) if hasattr(settings, n) else getattr(network, n) for n in FIELDS}
 
 
+def edited(settings: TrainerSettings, name: str, value: Any) -> TrainerSettings:
+    """The settings after a signal was written; the same where it is none of theirs. Raises ValueError in words."""
+    if name == "network":
+        if value not in SETTINGS:
+            raise ValueError(f"network: expected one of {', '.join(SETTINGS)}; {value} is shown for edited fields")
+        return SETTINGS[value]
+    if name in FIELDS:
+        settings = settings.edited(**{name: value})
+        check_network(settings.network)
+    return settings
+
+
 def check_network(network: NetworkConfig) -> None:
     """Raises ValueError for a network that sees more than the services show it: one slice at one moment."""
     for name, what in (("depth", "a single slice"), ("frames", "a single point in time")):

@@ -2,10 +2,9 @@
 
 from typing import Any
 
+from tango_jit.learn.patches import SAMPLINGS
+from tango_jit.learn.unet import PRESETS
 from tango_jit.signals import Kind, Signal, history, setting
-
-PRESETS = ("PRODUCT", "PAPER", "RELEASED", "CUSTOM")
-SAMPLINGS = ("MIXED", "NEAR_SLICES", "UNIFORM")
 
 
 def field(name: str, kind: Kind, description: str, **fields: Any) -> Signal:
@@ -84,7 +83,9 @@ READINGS = (
     Signal("patch_accuracy_ratio", "float", "The same as ratio of the means.", format="%6.4f", level="expert"),
     history("accuracy_history", "patch_accuracy over time: s since the epoch, accuracy."),
     Signal("loss", "float", "Mean squared error of the last steps, in units of the scale.", format="%8.5f"),
-    Signal("steps", "int", "Training steps since the network was reset."),
+    Signal(
+        "steps", "int", "Training steps since the network was reset, loaded, rolled back or moved to another device."
+    ),
     Signal("steps_rejected", "int", "Steps undone because they were not finite.", level="expert", warning=(None, 1)),
     Signal("steps_per_s", "float", "Training steps per second.", unit="Hz", format="%6.1f"),
     Signal("samples_per_s", "float", "New pairs per second.", unit="Hz", format="%6.1f"),

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
-from tango_jit.learn import Trainer
+from tango_jit.learn import Denoiser, Trainer
 from tango_jit.learn.inference import Predictor
 from tango_jit.recon import backproject
+from tango_jit.recon.backproject import cuda, cuda_device
 from tango_jit.services.backends import BackendChoice
 from tango_jit.services.denoiser import DenoiserService
 from tango_jit.services.service import State
@@ -18,6 +21,13 @@ from tests.services.scans import look, see
 from tests.services.trainers import training
 
 no_cuda = pytest.mark.skipif(not backproject.obstacle("cuda"), reason="the backend cuda runs here")
+
+
+@pytest.fixture
+def cuda_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The backend cuda, whose device is the processor: good for all that does not backproject."""
+    monkeypatch.setattr(cuda, "obstacle", lambda: "")
+    monkeypatch.setattr(cuda_device, "DEVICE", "cpu")
 
 
 @no_cuda
@@ -79,8 +89,8 @@ def test_a_trainer_whose_backend_fails_goes_on_with_cpu(make_trainer, feed, monk
     assert training(trainer)["state"] is State.ALARM
 
 
-def test_a_denoiser_whose_backend_fails_goes_on_with_cpu(monkeypatch):
-    bench = DenoiserBench(backend="reference")
+def test_a_denoiser_whose_backend_fails_goes_on_with_cpu(cuda_here, monkeypatch):
+    bench = DenoiserBench(backend="cuda")
     try:
         wait_for_slices(bench, "xy")
         meet(bench)
@@ -98,19 +108,72 @@ def test_a_denoiser_whose_backend_fails_goes_on_with_cpu(monkeypatch):
         message = bench.next()
         assert message.weights_version == 1
         assert np.abs(message.data[0] - message.data[1]).max() > 0
-        assert "backend reference failed: RuntimeError: CUDA error" in look(bench.service)["status"]
+        assert "backend cuda failed: RuntimeError: CUDA error" in look(bench.service)["status"]
     finally:
         bench.close()
 
 
-@pytest.mark.parametrize("kind", [MemoryError, torch.OutOfMemoryError])
-def test_where_memory_ran_out_fewer_bits_come_before_cpu(kind: type[Exception]):
-    choice = BackendChoice("cuda", backprojects=False)
+def refusing(monkeypatch: pytest.MonkeyPatch, engine: type[Any]) -> None:
+    """The first move to a device fails: it has no memory for the networks."""
+    move, failures = engine.move, [torch.OutOfMemoryError("CUDA out of memory")]
+
+    def fails_once(self: Any, device: str) -> None:
+        if failures:
+            raise failures.pop()
+        move(self, device)
+
+    monkeypatch.setattr(engine, "move", fails_once)
+
+
+def test_a_trainer_whose_device_has_no_room_at_the_start_starts_on_cpu(make_trainer, feed, monkeypatch):
+    refusing(monkeypatch, Trainer)
+    trainer = make_trainer(feed, backend="reference")
+    feed.frames()
+    values = training(trainer)
+    assert (values["backend"], values["state"]) == ("cpu", State.ALARM)
+    assert "backend reference failed: OutOfMemoryError: CUDA out of memory" in values["status"]
+
+
+def test_a_denoiser_whose_device_has_no_room_at_the_start_starts_on_cpu(cuda_here, monkeypatch):
+    refusing(monkeypatch, Denoiser)
+    bench = DenoiserBench(backend="cuda")
+    try:
+        wait_for_slices(bench, "xy")
+        meet(bench)
+        bench.use(helps(1))
+        values = look(bench.service)
+        assert (values["backend"], values["state"]) == ("cpu", State.ALARM)
+        assert "backend cuda failed: OutOfMemoryError: CUDA out of memory; cpu is used instead" in values["status"]
+    finally:
+        bench.close()
+
+
+SHORTAGES = pytest.mark.parametrize("kind", [MemoryError, torch.OutOfMemoryError])
+
+
+@SHORTAGES
+def test_where_memory_ran_out_fewer_bits_come_before_cpu(kind: type[Exception], monkeypatch):
+    monkeypatch.setattr(BackendChoice, "_warm_up", lambda choice: None)
+    choice = BackendChoice("cuda")
     choice.fall_back(kind("CUDA out of memory"))
     assert choice.name == "cuda_half"
     assert choice.device == "cuda"
     choice.fall_back(kind("CUDA out of memory"))
     assert choice.name == "cpu"
+
+
+@SHORTAGES
+def test_what_only_runs_networks_needs_as_much_memory_with_fewer_bits(kind: type[Exception]):
+    choice = BackendChoice("cuda", backprojects=False)
+    choice.fall_back(kind("CUDA out of memory"))
+    assert choice.name == "cpu"
+    assert choice.why.endswith("; cpu is used instead")
+
+
+@pytest.mark.parametrize("name", ["cuda_half", "reference", "astra"])
+def test_ways_to_backproject_are_none_to_run_networks(name: str):
+    with pytest.raises(ValueError, match=f"backend: expected one of cpu, cuda, got '{name}'"):
+        DenoiserService(lambda: None, lambda: None, backend=name)
 
 
 def test_what_failed_otherwise_goes_to_cpu_at_once():
@@ -123,3 +186,12 @@ def test_a_failure_of_cpu_itself_is_not_hidden():
     choice = BackendChoice("cpu", backprojects=False)
     with pytest.raises(RuntimeError, match="broken"):
         choice.fall_back(RuntimeError("broken"))
+
+
+def test_what_makes_a_backend_slow_is_told_with_an_alarm():
+    choice, slow = BackendChoice("cpu"), "no CUDA graph: RuntimeError: not permitted"
+    assert choice.told(State.RUNNING, "3 steps/s") == (State.RUNNING, "3 steps/s")
+    assert choice.told(State.RUNNING, "3 steps/s", slow) == (State.ALARM, f"3 steps/s; {slow}")
+    assert choice.told(State.STANDBY, "paused", slow) == (State.STANDBY, f"paused; {slow}")
+    choice.why = "backend cuda: none here; cpu is used instead"
+    assert choice.told(State.RUNNING, "3 steps/s", slow) == (State.ALARM, f"3 steps/s; {choice.why}; {slow}")

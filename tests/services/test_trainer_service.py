@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tango_jit.services.service import State
-from tango_jit.services.trainer import FIELDS
+from tango_jit.services.trainer_settings import FIELDS
 from tests.services.scans import VIEWS, Listener, see
 from tests.services.trainers import PATCH, holds, training
 
