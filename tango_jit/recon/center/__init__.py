@@ -56,8 +56,8 @@ def _by_both(window: Window, scan: ScanGeometry, reach_px: float, first_row: int
 
 def both(opposite: Search, sharpest: Search, *, whole_turn: bool) -> Search:
     """One answer of two. If they agree it is the finer one: that of opposite views where the window holds them all
-    around (`whole_turn`), else, with those at the ends alone, that of sharpness. Each may be wrong by chance, but hardly
-    by the same. If they differ it is that with the higher confidence, from which the other one's takes away."""
+    around (`whole_turn`), else, with those at the ends alone, that of sharpness. Each may be wrong by chance, but
+    hardly by the same. If they differ it is the one of higher confidence, from which the other's takes away."""
     better, worse = sorted((opposite, sharpest), key=lambda found: found.confidence, reverse=True)
     if abs(opposite.shift_px - sharpest.shift_px) <= AGREE_PX:
         finer = opposite if whole_turn else sharpest
