@@ -53,10 +53,10 @@ class DenoiserService(Service):
         """
         super().__init__(clock)
         self._upstreams = (slices, weights)
+        self._backend = BackendChoice(backend, backprojects=False)  # what is refused must not keep an endpoint
         self._threads = threads or budget(usable_cores()).denoising
         self._denoised_out = Publisher(denoised_endpoint, budget_bytes=budget_bytes)
         self._budget_bytes = budget_bytes
-        self._backend = BackendChoice(backend, backprojects=False)
         self._inbox = Mailbox(budget_bytes, "newest")
         self._subscribers: tuple[Subscriber, ...] = ()
         self._engine = Denoiser()

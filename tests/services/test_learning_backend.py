@@ -16,8 +16,9 @@ from tango_jit.services.backends import BackendChoice
 from tango_jit.services.denoiser import DenoiserService
 from tango_jit.services.service import State
 from tango_jit.services.trainer import TrainerService
+from tango_jit.streams import Publisher
 from tests.services.denoisers import DenoiserBench, helps, meet, wait_for_slices
-from tests.services.scans import look, see
+from tests.services.scans import LOOPBACK, look, see
 from tests.services.trainers import training
 
 no_cuda = pytest.mark.skipif(not backproject.obstacle("cuda"), reason="the backend cuda runs here")
@@ -69,6 +70,20 @@ def test_unknown_backends_are_refused():
     ):
         with pytest.raises(ValueError, match=r"backend: expected one of cpu, .*, got 'abacus'"):
             make()
+
+
+def test_what_is_refused_leaves_its_endpoint_free():
+    probe = Publisher(LOOPBACK)
+    endpoint = probe.endpoint
+    probe.close()
+    for make in (
+        lambda backend: TrainerService(lambda: None, weights_endpoint=endpoint, backend=backend),
+        lambda backend: DenoiserService(lambda: None, lambda: None, denoised_endpoint=endpoint, backend=backend),
+    ):
+        with pytest.raises(ValueError, match="abacus") as refused:
+            make("abacus")
+        make("cpu").close()
+        del refused  # it holds what was refused until now
 
 
 def test_a_trainer_whose_backend_fails_goes_on_with_cpu(make_trainer, feed, monkeypatch):

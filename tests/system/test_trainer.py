@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import h5py
@@ -89,6 +90,27 @@ def test_pause_holds_training_alone(running):
     assert trainer.steps == steps
     trainer.Start()
     wait_until(lambda: trainer.steps > steps, 60, "training goes on")
+
+
+def niceness(running, member: str) -> dict[int, int]:
+    """Of every thread of a server; its main thread has the number of the process."""
+    process = running.deployment.processes()[member]
+    return {thread.id: os.getpriority(os.PRIO_PROCESS, thread.id) for thread in process.threads()}
+
+
+def test_threads_of_training_step_aside_and_no_others(running):
+    """As far as the property Nice says."""
+    if os.getpriority(os.PRIO_PROCESS, 0) >= 13 and os.geteuid():
+        pytest.skip("the servers have a niceness already that they may not lower")
+    database = tango.Database(*running.host.split(":"))
+    database.put_device_property(running.deployment.devices["trainer"], {"Nice": ["13"]})
+    running.trainer.Init()
+    wait_until(lambda: running.trainer.steps > 0, 60, "training")
+    process = running.deployment.processes()["trainer"].pid
+    threads = niceness(running, "trainer")
+    assert threads[process] == os.getpriority(os.PRIO_PROCESS, 0)
+    assert 13 in threads.values()
+    assert 13 not in niceness(running, "denoiser").values()
 
 
 def test_save_load_and_rollback(running, tmp_path):
