@@ -6,11 +6,12 @@ BIN := $(VENV)/bin
 WORKERS ?= auto
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 
-.PHONY: help venv oracle demo test lint bench wheel-test clean
+.PHONY: help venv oracle cuda demo test lint bench wheel-test clean
 
 help:
 	@echo "make venv        the virtual environment $(VENV), for users and developers"
 	@echo "make oracle      the ASTRA toolbox (GPL-3.0, 440 MB) into it, which some tests compare with"
+	@echo "make cuda        CuPy and the compiler NVRTC (340 MB) into it, by which the tests compile the CUDA sources"
 	@echo "make demo        servers, a replayed scan and a live table; Ctrl-C stops everything"
 	@echo "make test        all tests;  make test ARGS='-k window'  some of them"
 	@echo "make lint        ruff, pyright, import-linter"
@@ -33,6 +34,12 @@ oracle: $(VENV)/installed-astra
 
 $(VENV)/installed-astra: $(VENV)/installed-dev
 	$(INSTALL) ".[dev,astra]"
+	touch $@
+
+cuda: $(VENV)/installed-cuda
+
+$(VENV)/installed-cuda: $(VENV)/installed-dev
+	$(INSTALL) ".[dev,cuda]"
 	touch $@
 
 demo: $(VENV)/installed
