@@ -1,4 +1,4 @@
-"""Memory that was freed stays with the process: maps of a network come without page faults, and heaps do not fray.
+"""Freed memory stays with the process, up to 512 MB: maps of a network come without page faults, heaps do not fray.
 
 glibc takes blocks of many megabytes from the system, which clears each page, and gives them back when they are freed:
 for slices of 1024 x 1024 pixels that is a third of the time of a pass (docs/decisions/0032). And each thread has a

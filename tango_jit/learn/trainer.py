@@ -296,7 +296,17 @@ class Trainer:
         """
         if torch.device(device) == self._device:
             return
-        old, self._device = self._device, torch.device(device)
+        old, generator, held = self._device, self._generator, self._buffer
+        self._device = torch.device(device)
+        try:
+            self._move_from(old)
+        except BaseException:  # no room there: not half here and half there
+            self._device, self._generator, self._buffer = old, generator, held
+            raise
+
+    # ---- parts
+
+    def _move_from(self, old: torch.device) -> None:
         try:
             network, scale, buffer = self.averaged(), self._scale, self._buffer.moved(self._device)
         except RuntimeError as error:
@@ -306,8 +316,6 @@ class Trainer:
         self._generator = torch.Generator(self._device).manual_seed(self._generator.initial_seed())
         self._buffer = buffer
         self._start(network, scale)
-
-    # ---- parts
 
     def _last_network(self) -> tuple[UNet, float | None]:
         """The last version and its scale, from the memory of the host; a new network where none fits the settings."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,23 +21,25 @@ class CenterSearch:
     def __init__(self, backend: str) -> None:
         self._backend = backend
         self._steps: Iterator[Search] | None = None
-        self._wanted = self._method = ""  # of the search that was asked for, of the one that is being done
+        self._orders: deque[str] = deque()  # the methods that were asked for; doors add, the worker takes
+        self._method = ""
         self._doubt = ""
 
     def restart(self, backend: str) -> None:
         """The window of this search is gone: begin anew with the next full one, of this backend."""
         self._backend = backend
         if self._steps is not None:
-            self._steps, self._wanted = None, self._wanted or self._method
+            self._orders.appendleft(self._method)
+            self._steps = None
 
     def begin(self, method: str) -> None:
         """Search anew from the next `step` on (may be called from any thread). `method`: see `find_center`."""
-        self._wanted = method
+        self._orders.append(method)
 
     @property
     def asked(self) -> bool:
         """Was a search asked for that has not come to its end?"""
-        return bool(self._wanted) or self._steps is not None
+        return bool(self._orders) or self._steps is not None
 
     @property
     def busy(self) -> bool:
@@ -56,13 +60,16 @@ class CenterSearch:
             raise SearchError(f"FindCenter: {error}") from error
 
     def _advance(self, pipeline: Pipeline) -> dict[str, Any]:
-        if self._wanted and (window := pipeline.window()) is not None:
-            self._method, self._wanted = self._wanted, ""
+        if self._orders and (window := pipeline.window()) is not None:
+            while self._orders:
+                self._method = self._orders.popleft()
             self._steps = find_center(window, pipeline.geometry, backend=self._backend, method=self._method)
         found = None if self._steps is None else next(self._steps, None)
         if found is None:
             self._steps = None
             return {}
+        if not math.isnan(found.confidence):  # the answer: from now on nothing waits for it
+            self._steps = None
         center = pipeline.options.center_offset_px + found.shift_px
         if found.confidence < TRUSTED:
             self._doubt = (

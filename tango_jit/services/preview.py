@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -70,14 +71,15 @@ class PreviewMaker:
     then one after every period, and when asked for."""
 
     def __init__(self, backend: str) -> None:
-        self._asked = False
+        self._orders: deque[None] = deque()  # of volumes; doors add, the worker takes
         self._begun: _Begun | None = None
         self.restart(backend)
 
     def restart(self, backend: str) -> None:
         """The window of this volume is gone: begin anew with the next full one, of this backend."""
         self._backend = backend
-        self._asked = self.asked
+        if self._begun is not None and self._begun.asked:
+            self._orders.append(None)
         self._begun = None
         self._at_s = -math.inf
         self._last_frame = -1  # of the volume before: the same window is not shown again by itself
@@ -87,11 +89,11 @@ class PreviewMaker:
     @property
     def asked(self) -> bool:
         """Was a volume asked for that is not complete yet?"""
-        return self._asked or (self._begun is not None and self._begun.asked)
+        return bool(self._orders) or (self._begun is not None and self._begun.asked)
 
     def begin(self) -> None:
         """Make one from the next `step` on (may be called from any thread)."""
-        self._asked = True
+        self._orders.append(None)
 
     @property
     def busy(self) -> bool:
@@ -113,7 +115,7 @@ class PreviewMaker:
             self._part_pixels = more
             return None
         except (ValueError, MemoryError) as error:
-            self._begun = None
+            self._begun, self.progress = None, 0.0
             raise PreviewError(f"preview: {error}") from error
 
     def _advance(self, pipeline: Pipeline, size: int, every_s: float, arrived_s: float, now_s: float) -> Preview | None:
@@ -132,12 +134,14 @@ class PreviewMaker:
 
     def _start(self, pipeline: Pipeline, size: int, every_s: float, arrived_s: float, now_s: float) -> bool:
         due = every_s > 0 and not 0 <= now_s - self._at_s < every_s  # also after the clock was set back
-        window = pipeline.window() if due or self._asked else None
-        if window is None or (window.last_frame == self._last_frame and not self._asked):
+        orders = len(self._orders)
+        window = pipeline.window() if due or orders else None
+        if window is None or (window.last_frame == self._last_frame and not orders):
             return False
-        self._last_frame = window.last_frame
-        asked, self._asked, self._at_s, self._work_s = self._asked, False, now_s, 0.0
+        for _ in range(orders):
+            self._orders.popleft()
+        self._last_frame, self._at_s, self._work_s = window.last_frame, now_s, 0.0
         place = field_of_view(pipeline.geometry, size)
         parts = in_parts(window, pipeline.geometry, place, self._backend, part_pixels=self._part_pixels)
-        self._begun = _Begun(place, parts, window.first_frame, window.last_frame, arrived_s, asked)
+        self._begun = _Begun(place, parts, window.first_frame, window.last_frame, arrived_s, orders > 0)
         return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -90,10 +91,11 @@ class ReconstructorService(Service):
         self._unused = 0  # frames of series that were not announced, or that nothing can be done with yet
         self._frame_rate, self._slice_rate = Rate(), Rate()
         self._updates = Updates()
-        for command in self._spare_time.asked:
-            self.trouble(f"{command} was given up: its scan is over")
+        for command, progress in self._spare_time.asked.items():
+            self.trouble(f"{command} was given up: its window is gone for good")
+            self.publish(**{progress: 0.0})
         self._spare_time = SpareTime(self._backend.name)
-        self.publish(progress=0.0, preview_progress=0.0)
+        self.publish(fill=0.0)
 
     # ---- commands (any thread)
 
@@ -120,42 +122,40 @@ class ReconstructorService(Service):
             self._unused = 0
 
     def find_center(self) -> None:
-        """Search the centre of rotation in the present window, between frames; `progress`, `center_found_px` and
-        `center_confidence` tell.
+        """Search the centre of rotation in the present window, between frames; `progress` and `center_...` tell.
 
         Raises ValueError before a window is full.
         """
-        self._refuse_unfilled("FindCenter")
-        self._spare_time.search.begin(self.values["center_method"].lower())
-        self.publish(progress=0.0)
-        self.wake()
+        method = self.values["center_method"].lower()
+        self._order("FindCenter", lambda: self._spare_time.search.begin(method), "progress")
 
     def make_preview(self) -> None:
         """Make a preview volume of the present window, between frames; `preview_progress` and its frame number tell.
 
         Raises ValueError before a window is full.
         """
-        self._refuse_unfilled("MakePreview")
-        self._spare_time.preview.begin()
-        self.publish(preview_progress=0.0)
-        self.wake()
+        self._order("MakePreview", lambda: self._spare_time.preview.begin(), "preview_progress")
 
-    def _refuse_unfilled(self, command: str) -> None:
-        pipeline = self._pipeline  # the worker may take it away between two looks
-        if (fill := 0.0 if pipeline is None else pipeline.fill) < 1:
-            raise ValueError(f"{command}: expected a full window, got {fill:.0%} of it")
+    def _order(self, command: str, begin: Callable[[], None], progress: str) -> None:
+        with self._lock:  # the worker may be about to give up the window
+            if (fill := 0.0 if (pipeline := self._pipeline) is None else pipeline.fill) < 1:
+                raise ValueError(f"{command}: expected a full window, got {math.floor(100 * fill)}% of it")
+            begin()
+            self.publish(**{progress: 0.0})
+        self.wake()
 
     # ---- settings
 
     def accept(self, name: str, value: Any) -> None:
-        check(name, {**self.values, name: value}, None if self._header is None else self._header.geometry)
+        header = self._header  # the worker may take it away between two looks
+        check(name, {**self.values, name: value}, None if header is None else header.geometry)
         if name == "preview_size":
             self._slices_out.expect(preview_bytes(value))
         kind, _, item = name.partition("_")
         if kind in ("geometry", "shape") and item in self._table.names:
             place = self._table.edited(kind, item, value)
-            if self._header is not None:
-                engine = Reconstructor(self._header.geometry, self._backend.name)
+            if header is not None:
+                engine = Reconstructor(header.geometry, self._backend.name)
                 try:
                     engine.refuse_off_plane(place.pose[None], place.shape)
                 except ValueError as error:
@@ -201,7 +201,8 @@ class ReconstructorService(Service):
         if self._subscriber is not None:
             self._subscriber.close()
             self._subscriber = None
-        self._forget_scan()
+        with self._lock:
+            self._forget_scan()
 
     def close(self) -> None:
         super().close()
@@ -263,7 +264,7 @@ class ReconstructorService(Service):
             if header.geometry.radius_mm > 0:  # else the pipeline refuses it in words
                 self._retable(self._table.on(header.geometry))
             self._moved_at = 0.0  # that was nobody's wish
-        self.publish(series=header.series, fill=0.0)
+        self.publish(series=header.series)
 
     def _calibrate(self, field: Dark | Flat) -> None:
         if self._header is None or field.series != self._header.series:

@@ -218,6 +218,7 @@ class Service:
         self.publish(last_error=f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(self.clock()))} {text}")
 
     def _run(self) -> None:
+        fault = ""
         try:
             self.open()
             while not self._stop.is_set():
@@ -230,12 +231,14 @@ class Service:
             end = State.STANDBY, self.rest()
         except Exception as error:
             log.exception("%s failed", type(self).__name__)
-            self.trouble(f"{type(error).__name__}: {error}")
-            end = State.FAULT, f"{type(error).__name__}: {error}. Correct the cause, then Start or Init"
+            fault = f"{type(error).__name__}: {error}"
+            end = State.FAULT, f"{fault}. Correct the cause, then Start or Init"
         self._stop.set()  # a Start from now on waits for the end of this worker
         try:
             self.shut()
         finally:
+            if fault:
+                self.trouble(fault)  # after all that came of it
             self.publish(**{s.name: 0.0 for s in self.signals.values() if s.unit == "Hz" and not s.writable})
             self.set_state(*end)  # not before everything is given back
             with self._lock:  # nobody may order something between the last look and the end

@@ -30,10 +30,10 @@ class SpareTime:
         self.preview.restart(backend)
 
     @property
-    def asked(self) -> tuple[str, ...]:
-        """The commands that were not answered yet."""
-        asked = {"FindCenter": self.search.asked, "MakePreview": self.preview.asked}
-        return tuple(command for command, waits in asked.items() if waits)
+    def asked(self) -> dict[str, str]:
+        """The commands that were not answered yet, and the signal of the progress of each."""
+        search = {"FindCenter": "progress"} if self.search.asked else {}
+        return search | ({"MakePreview": "preview_progress"} if self.preview.asked else {})
 
     @property
     def busy(self) -> bool:
@@ -49,8 +49,9 @@ class SpareTime:
         except SearchError as error:
             return Done({"progress": 0.0}, trouble=str(error))
         size, every_s = values["preview_size"], values["preview_every_s"]
+        volume, trouble = None, ""
         try:
             volume = self.preview.step(pipeline, size, every_s, arrived_s, now_s)
         except PreviewError as error:
-            return Done({"preview_progress": 0.0}, trouble=str(error))
-        return Done({"preview_progress": round(100 * self.preview.progress)}, volume)
+            trouble = str(error)
+        return Done({"preview_progress": round(100 * self.preview.progress)}, volume, trouble)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from typing import Any
+
 import pytest
 
+from tango_jit.services.service import Listener
 from tests.events import wait_until
-from tests.services.conftest import FAN, VIEWS, Scan
+from tests.services.conftest import FAN, VIEWS, Scan, pass_turns
 from tests.services.test_reconstructor_service import filled
 
 
@@ -37,6 +42,33 @@ def test_another_filter_searches_anew_in_the_new_window(searching):
     wait_until(lambda: bench.values["progress"] == 100, 60, "the end of the search")
 
 
+class Seen(Listener):
+    def __init__(self) -> None:
+        self.news: list[dict[str, Any]] = []
+
+    def changed(self, values: Mapping[str, Any]) -> None:
+        self.news.append(dict(values))
+
+
+@pytest.mark.parametrize("method", ["OPPOSITE", "SHARPNESS", "AUTO"])
+def test_a_search_that_has_answered_is_over(bench, method):
+    """As a script does it: the centre is written as soon as it is found; nothing is searched again."""
+    bench, seen = filled(bench(), Scan(FAN)), Seen()
+    bench.service.listen(seen)
+    bench.service.write("center_method", method)
+    bench.service.find_center()
+    wait_until(lambda: bench.values["progress"] == 100, 60, "the end of the search")
+    assert not bench.service._spare_time.asked
+    (end,) = (news for news in seen.news if news.get("progress") == 100)
+    assert math.isfinite(end["center_confidence"])
+    bench.service.write("center_offset_px", 0.25)
+    bench.frames(Scan(FAN), *range(VIEWS, 2 * VIEWS))
+    pass_turns(bench.service)
+    assert not bench.service._spare_time.busy
+    assert bench.values["progress"] == 0
+    assert "given up" not in bench.values["last_error"]
+
+
 def test_a_search_that_another_scan_ends_is_told(searching):
     bench, _ = searching
     bench.push(Scan(FAN, "another").header)
@@ -53,6 +85,21 @@ def test_a_search_that_stop_ends_is_told_and_none_is_taken_after_it(searching):
     for order in (bench.service.find_center, bench.service.make_preview):
         with pytest.raises(ValueError, match="expected a full window, got 0% of it"):
             order()
+    assert bench.values["fill"] == 0
+
+
+def test_a_fault_is_told_last(bench, monkeypatch):
+    """Not what came of it."""
+    bench = filled(bench(), Scan(FAN))
+
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("of the engine")
+
+    monkeypatch.setattr(bench.service._spare_time.search, "step", broken)
+    bench.service.find_center()
+    wait_until(lambda: bench.values["state"].name == "FAULT", what="a fault")
+    assert "ZeroDivisionError: of the engine" in bench.values["last_error"]
+    assert "ZeroDivisionError: of the engine" in bench.values["status"]
 
 
 def test_a_search_that_fails_is_at_its_end(bench, monkeypatch):

@@ -139,6 +139,18 @@ def test_a_lost_device_without_a_version_leaves_a_new_network(monkeypatch: pytes
     assert trainer.steps == 1
 
 
+def test_a_device_without_room_is_not_half_moved_to():
+    """Torch makes no random numbers there: it fails when the pairs have already come along."""
+    trainer, same = trained(), trained()
+    with pytest.raises(RuntimeError):
+        trainer.move("meta")
+    trainer.step()
+    same.step()
+    assert equal(trainer.weights(), same.weights())
+    with pytest.raises(RuntimeError):  # asked for again it is tried again
+        trainer.move("meta")
+
+
 def test_rollback_needs_an_earlier_version():
     trainer = trained(4)
     trainer.weights()

@@ -66,6 +66,6 @@ def by_sharpness(window: Window, scan: ScanGeometry, reach_px: float, backend: s
                 scores[shift] = sharpness(window, scan, shift, backend)
             done += 1
             best = max(scores, key=lambda s: scores[s][0])
-            yield Search(done / total, best)
+            yield Search(done / (total + 1), best)
     whole, *halves = ({s: three[i] for s, three in scores.items()} for i in range(3))
     yield Search(1.0, best + vertex(whole, best, STEPS_PX[-1]), confidence(whole, *halves))
