@@ -62,7 +62,7 @@ class HtcScan:
         self._others = others.mean(axis=0)
         pairs = [(0, 1), (0, 2), (1, 2)]
         self._noise = sum(self._mse(others[i], others[j]) / 2 for i, j in pairs) / len(pairs) / len(others)
-        self._peak = np.ptp(self.reference[self._disc])
+        self.peak = np.ptp(self.reference[self._disc])
         self._stream = ProjectionWindow(self.geometry)
         self.sent = 0
         self.send(VIEWS)
@@ -95,11 +95,11 @@ class HtcScan:
 
     def psnr_db(self, image: Image) -> float:
         """Against all 720 views."""
-        return 10 * math.log10(self._peak**2 / self._mse(image, self.reference))
+        return 10 * math.log10(self.peak**2 / self._mse(image, self.reference))
 
     def psnr_strict_db(self, image: Image) -> float:
         """Of an image made from the first rotation, against the other three, without their noise."""
-        return 10 * math.log10(self._peak**2 / max(self._mse(image, self._others) - self._noise, 1e-12))
+        return 10 * math.log10(self.peak**2 / max(self._mse(image, self._others) - self._noise, 1e-12))
 
 
 def _filled(stream: ProjectionWindow) -> Window:
@@ -124,23 +124,24 @@ class Learner:
         poses = self._sampler.draw(pairs, {"xy": SLICE}, window.matrices)
         self.trainer.add(self.scan.reconstructor.reconstruct_pairs(window, poses, (size, size)))
 
-    def denoised(self) -> tuple[Result, bool]:
-        """The slice of the first rotation, and whether the guard would show the raw one in its place."""
+    def denoised(self) -> tuple[Result, Result]:
+        """The slice of the first rotation as the network alone makes it, and as it is shown."""
         denoiser = Denoiser()
         denoiser.load(self.trainer.weights())
-        guarded = denoiser(self._even, self._odd).guarded
+        shown = denoiser(self._even, self._odd)
         denoiser.guard = False
-        return denoiser(self._even, self._odd), guarded
+        return denoiser(self._even, self._odd), shown
 
     def test(self) -> dict[str, Any]:
-        """Figures of that slice."""
-        result, guarded = self.denoised()
+        """Figures of that slice; `shown`: with the share of the network that the evidence supports, raw if guarded."""
+        result, shown = self.denoised()
         return {
             "psnr_db": round(self.scan.psnr_db(result.image), 3),
             "psnr_strict_db": round(self.scan.psnr_strict_db(result.image), 2),
+            "psnr_shown_db": round(self.scan.psnr_db(shown.image), 3),
             "accuracy": round(result.accuracy or math.nan, 4),
             "patch_accuracy": round(self.trainer.patch_accuracy or math.nan, 4),
-            "guarded": guarded,
+            "guarded": shown.guarded,
         }
 
     def raw(self) -> dict[str, float]:

@@ -3,14 +3,17 @@
     python -m benchmarks.htc_live --seconds 60 --json benchmarks/results/htc_live.json
 
 HTC phantom `ta`, 720 views as 4 interleaved rotations of 180, played in a loop through simulated detector,
-reconstructor, trainer and denoiser with an embedded Tango database. Time counts from the first training step. PSNR of
-the slice on display as in `benchmarks.htc_learning`: in the disc, against the slice of all 720 views.
+reconstructor, trainer and denoiser with an embedded Tango database. Time counts from the first full window, that is the
+first rotation. PSNR of the slice on display as in `benchmarks.htc_learning`: in the disc, against the slice of all 720
+views. `better_than_tv_s`: from when on the denoised slice is always better than total variation makes the raw one, its
+weight chosen by looking at that reference; null: never.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
 import tempfile
 import time
@@ -20,6 +23,8 @@ from typing import Any
 import tango
 
 from benchmarks.htc_learning import SLICE, HtcScan, machine
+from benchmarks.lab.experiment import Image
+from benchmarks.lab.tv import COARSE, best, denoised
 from devices.deployment import Deployment
 from tests.events import wait_until
 from tests.real_scans import htc_stream
@@ -62,31 +67,30 @@ def prepare(devices: dict[str, Any], recording: Path, frame_period_s: float, pre
         devices["trainer"].ResetNetwork()
     devices["reconstructor"].geometry_xy = SLICE.nine
     devices["detector"].Start()
-    wait_until(lambda: devices["reconstructor"].fill == 1, 60, "a full window")
     devices["reconstructor"].shape_xy = list(SLICE.shape)
-    wait_until(lambda: devices["trainer"].steps > 0, 60, "the first step")
+    wait_until(lambda: devices["reconstructor"].fill == 1, 60, "a full window")
 
 
 def follow(devices: dict[str, Any], scan: HtcScan, seconds: float) -> dict[str, Any]:
-    """Look at the slice on display every few seconds."""
+    """Look at the slice on display every second."""
     started, curve = time.monotonic(), []
+    raws: list[Image] = []
     rates: dict[str, list[float]] = {"steps_per_s": [], "samples_per_s": []}
     seen = -1
     while (elapsed := time.monotonic() - started) < seconds:
-        time.sleep(min(3.0, seconds - elapsed))
+        time.sleep(min(1.0, seconds - elapsed))
         names = ["denoised_xy", "raw_xy", "frame_number_xy", "accuracy", "latency_ms", "weights_version"]
-        denoised, raw, number, accuracy, latency, version = (
-            a.value for a in devices["denoiser"].read_attributes(names)
-        )
+        shown, raw, number, accuracy, latency, version = (a.value for a in devices["denoiser"].read_attributes(names))
         if number == seen or raw is None or raw.shape != SLICE.shape:
             continue
         seen = number
+        raws = [*raws[-7:], raw]
         curve.append(
             {
                 "t_s": round(time.monotonic() - started, 1),
                 "steps": devices["trainer"].steps,
                 "raw_db": round(scan.psnr_db(raw), 2),
-                "denoised_db": round(scan.psnr_db(denoised), 2),
+                "denoised_db": round(scan.psnr_db(shown), 2),
                 "accuracy": None if accuracy is None else round(accuracy, 3),
                 "latency_ms": round(latency, 1),
                 "weights_version": version,
@@ -95,7 +99,9 @@ def follow(devices: dict[str, Any], scan: HtcScan, seconds: float) -> dict[str, 
         for name, values in rates.items():
             values.append(devices["trainer"].read_attribute(name).value)
         print(" ".join(f"{k} {v}" for k, v in curve[-1].items()), flush=True)
-    last = curve[-3:]
+    last, tv_db = curve[-9:], statistics.median(total_variation_db(scan, raw) for raw in raws[::2])
+    worse = [number for number, point in enumerate(curve) if point["denoised_db"] < tv_db]
+    better = curve[worse[-1] + 1 if worse else 0 :]
     return {
         "benchmark": "htc_live",
         "machine": machine(),
@@ -104,9 +110,20 @@ def follow(devices: dict[str, Any], scan: HtcScan, seconds: float) -> dict[str, 
         "frames_held_back": devices["detector"].frames_held_back,
         "trainer_frames_lost": devices["trainer"].frames_lost,
         "gain_db": round(statistics.median(p["denoised_db"] - p["raw_db"] for p in last), 2),
+        "total_variation_db": round(tv_db, 2),
+        "better_than_tv_s": better[0]["t_s"] if better else None,
         **{name: round(statistics.median(values), 1) for name, values in rates.items()},
         "curve": curve,
     }
+
+
+def total_variation_db(scan: HtcScan, raw: Image) -> float:
+    """PSNR of a slice (512, 512) in mm^-1 after total variation with its best weight."""
+
+    def score(log_weight: float) -> float:
+        return scan.psnr_db(denoised(raw, scan.peak, math.exp(log_weight)))
+
+    return score(best(score, [math.log(weight) for weight in COARSE]))
 
 
 def main() -> None:

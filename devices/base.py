@@ -48,6 +48,7 @@ class Door(Device, metaclass=DoorMeta):
         super().init_device()
         self.snapshot: Mapping[str, Any] = {}
         self._pump: Pump | None = None
+        self._stored: dict[str, str] = {}
         self.set_state(DevState.INIT)
         self.set_status("starting")
         for name in ("State", "Status"):
@@ -62,6 +63,7 @@ class Door(Device, metaclass=DoorMeta):
             return
         for signal in self.service.signals.values():
             self._announce(signal)
+        self._stored = self._to_keep()
         self._pump = Pump(self)
         self.service.listen(self._pump)
         self.push("state", None)
@@ -134,6 +136,8 @@ class Door(Device, metaclass=DoorMeta):
             values = self.service.values
             self._tell(STATES[values["state"]], values["status"])
             return
+        if name in self.kept:
+            self._keep()
         signal = self.service.signals.get(name)
         if signal is None or not signal.pushed:
             return
@@ -154,7 +158,6 @@ class Door(Device, metaclass=DoorMeta):
 
         Before the client hears that it worked, new attributes are there and what Tango cannot memorize is kept.
         """
-        before = self.service.values
         try:
             result = action()
         except KeyError as error:
@@ -164,15 +167,20 @@ class Door(Device, metaclass=DoorMeta):
         else:
             if self._pump is not None:
                 self._pump.follow_tables()
-            after = self.service.values
-            self._keep({p: after[s] for s, p in self.kept.items() if after.get(s) != before.get(s)})
+            self._keep()
             return result
         raise AssertionError("unreachable: throw_exception raises")
 
-    def _keep(self, properties: dict[str, str]) -> None:
-        """Store as device properties; without a database (a server started with -nodb) nothing is kept."""
-        if properties and tango.Util._UseDb:
+    def _keep(self) -> None:
+        """Store what changed since as device properties; without a database (a server with -nodb) nothing is kept."""
+        changed = {p: text for p, text in self._to_keep().items() if text != self._stored.get(p)}
+        if changed and tango.Util._UseDb:
             try:
-                tango.Database().put_device_property(self.get_name(), {k: [v] for k, v in properties.items()})
+                tango.Database().put_device_property(self.get_name(), {p: [text] for p, text in changed.items()})
+                self._stored |= changed
             except tango.DevFailed as error:
-                self.service.trouble(f"{', '.join(properties)} not kept over a restart: {error.args[0].desc}")
+                self.service.trouble(f"{', '.join(changed)} not kept over a restart: {error.args[0].desc}")
+
+    def _to_keep(self) -> dict[str, str]:
+        values = self.service.values
+        return {name: values[signal] for signal, name in self.kept.items() if signal in values}

@@ -10,6 +10,7 @@ from devices.attributes import number_property, text_property
 from devices.base import Door
 from devices.server import serve, upstream_endpoint
 from tango_jit.services.denoiser import DenoiserService
+from tango_jit.threads import use_safe_layer
 
 
 class Denoiser(Door):
@@ -29,6 +30,7 @@ class Denoiser(Door):
     Threads = number_property("Processor threads; 0: a share of the cores, as all servers on one computer need it.", 0)
 
     def build(self) -> DenoiserService:
+        use_safe_layer()
         return DenoiserService(
             upstream_endpoint(self.ReconstructorDevice, "slices_endpoint"),
             upstream_endpoint(self.TrainerDevice, "weights_endpoint"),

@@ -28,7 +28,7 @@ STOP_S = 10.0
 class Deployment:
     """Database and servers as processes of their own, remembered in a folder so that they can be ended later.
 
-    Folder: `tango.db` (the embedded database), `run.json` (who runs), one log file per process.
+    Folder: `tango.db` (the embedded database), `run.json` (who runs), one log file per process, `weights`.
     """
 
     def __init__(self, folder: Path, *, prefix: str | None = None, instance: str | None = None) -> None:
@@ -77,7 +77,7 @@ class Deployment:
                 os.environ["TANGO_HOST"] = host
                 database = tango.Database(*_host_port(host))
                 self._refuse_others(database)
-                register(database, prefix=self.prefix, instance=self.instance)
+                register(database, prefix=self.prefix, instance=self.instance, folder=self.folder)
                 for server in SERVERS:
                     self.start(server)
                 for server in SERVERS:

@@ -8,6 +8,7 @@ import socket
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import tango
 
@@ -23,6 +24,7 @@ class Server:
     member: str
     endpoints: tuple[str, ...] = ()
     upstream: Mapping[str, str] = field(default_factory=dict)  # property -> member of the upstream device
+    folder: str = ""  # property with the folder that it keeps files in
 
     def device(self, prefix: str, instance: str) -> str:
         return f"{prefix}/{self.member}/{instance}"
@@ -40,7 +42,7 @@ SERVERS = (
         ("FilteredEndpoint", "SlicesEndpoint"),
         DETECTOR,
     ),
-    Server("tango-jit-trainer", "JitTrainer", "trainer", ("WeightsEndpoint",), RECONSTRUCTOR),
+    Server("tango-jit-trainer", "JitTrainer", "trainer", ("WeightsEndpoint",), RECONSTRUCTOR, "WeightsFolder"),
     Server(
         "tango-jit-denoiser",
         "Denoiser",
@@ -49,6 +51,11 @@ SERVERS = (
         BOTH,
     ),
 )
+
+
+def weights_folder(device: str, folder: Path) -> Path:
+    """Where a trainer keeps weights, in the folder of an installation or of a user."""
+    return folder / "weights" / device.lower().replace("/", "_")
 
 
 def free_port(host: str = "127.0.0.1") -> int:
@@ -68,16 +75,25 @@ def free_port(host: str = "127.0.0.1") -> int:
 
 
 def register(
-    database: tango.Database, *, prefix: str = "jit", instance: str = "1", host: str = "127.0.0.1"
+    database: tango.Database,
+    *,
+    prefix: str = "jit",
+    instance: str = "1",
+    host: str = "127.0.0.1",
+    folder: Path | None = None,
 ) -> list[str]:
-    """Write the four devices into a Tango database; endpoints that are allotted already stay. Returns device names."""
+    """Write the four devices into a Tango database; endpoints that are allotted already stay. Returns device names.
+
+    `folder`: devices keep their files in it; None: where they do by themselves.
+    """
     names = []
     for server in SERVERS:
         name = server.device(prefix, instance)
         add_device(database, name, server.device_class, f"{server.script}/{instance}")
-        known = database.get_device_property(name, [*server.endpoints, *server.upstream])
+        folders = {server.folder: str(weights_folder(name, folder))} if server.folder and folder else {}
+        known = database.get_device_property(name, [*server.endpoints, *server.upstream, *folders])
         wanted = {p: f"tcp://{host}:{free_port(host)}" for p in server.endpoints}
-        wanted |= {p: f"{prefix}/{member}/{instance}" for p, member in server.upstream.items()}
+        wanted |= {p: f"{prefix}/{member}/{instance}" for p, member in server.upstream.items()} | folders
         database.put_device_property(name, {p: [v] for p, v in wanted.items() if not list(known[p])})
         names.append(name)
     return names

@@ -6,12 +6,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
+import platformdirs
+import tango
 from tango.server import command
 
 from devices.attributes import number_property, text_property
 from devices.base import Door
+from devices.registration import weights_folder
 from devices.server import serve, upstream_endpoint
-from tango_jit.services.trainer import TrainerService
+from tango_jit.services.tuning import TuningTrainerService
 from tango_jit.threads import use_safe_layer
 
 
@@ -22,7 +25,7 @@ class JitTrainer(Door):
     projections, trains on them (Noise2Inverse) and publishes weights.
     """
 
-    service_class = TrainerService
+    service_class = TuningTrainerService
     kept: ClassVar[Mapping[str, str]] = {"settings": "Settings"}
 
     ReconstructorDevice = text_property("The device that publishes filtered projections.")
@@ -34,20 +37,38 @@ class JitTrainer(Door):
     Seed = number_property("Seed of network and sampling: the same frames in the same order give the same weights.", 0)
     Nice = number_property("Niceness of the training threads: the live path goes first.", 10)
     Settings = text_property("Network and training settings, kept by the device itself (JSON).", "")
+    WeightsFolder = text_property(
+        "Folder, on the host of the server, that weights are kept in and taken up from after a crash: some 10 MB with "
+        "the preset PRODUCT, never above 210. Empty: one for this device in the user's state folder; none: nothing is "
+        "kept.",
+        "",
+    )
     Threads = number_property("Processor threads; 0: a share of the cores, as all servers on one computer need it.", 0)
 
-    def build(self) -> TrainerService:
+    def build(self) -> TuningTrainerService:
         use_safe_layer()
-        return TrainerService(
+        return TuningTrainerService(
             upstream_endpoint(self.ReconstructorDevice, "filtered_endpoint"),
             weights_endpoint=self.WeightsEndpoint,
             budget_bytes=self.BudgetMb << 20,
             backend=self.Backend,
             settings=self.Settings,
+            folder=self._folder(),
             seed=self.Seed,
             threads=self.Threads,
             nice=self.Nice,
         )
+
+    def _folder(self) -> Path | None:
+        """As settings, weights are not kept without a database: nobody could say whose they are."""
+        if not tango.Util._UseDb or self.WeightsFolder.strip().lower() == "none":
+            return None
+        folder = Path(self.WeightsFolder.strip()).expanduser()
+        if not self.WeightsFolder.strip():
+            return weights_folder(self.get_name(), platformdirs.user_state_path("tango-jit"))
+        if not folder.is_absolute():
+            raise ValueError(f"WeightsFolder: expected a path from the root, none, or nothing, got {folder}")
+        return folder
 
     @command(doc_in="Train: after Stop, Pause or FAULT.")
     def Start(self) -> None:
@@ -61,7 +82,9 @@ class JitTrainer(Door):
     def Pause(self) -> None:
         self.guarded(self.service.pause, "Pause")
 
-    @command(doc_in="Begin with a new network, as the attributes describe it.")
+    @command(
+        doc_in="Begin with a new network, as the attributes describe it; nothing of this series is taken up again."
+    )
     def ResetNetwork(self) -> None:
         self.guarded(self.service.reset_network, "ResetNetwork")
 
@@ -76,6 +99,17 @@ class JitTrainer(Door):
     @command(doc_in="Go back to the best stored weights before the present ones.")
     def Rollback(self) -> None:
         self.guarded(self.service.rollback, "Rollback")
+
+    @command(
+        doc_in="Compare a menu of networks on this stream, beside training; the best that is fast enough for wanted_hz "
+        "takes over if it is better. Returns at once; tuning_progress and tuning_verdict tell."
+    )
+    def AutoTune(self) -> None:
+        self.guarded(self.service.auto_tune, "AutoTune")
+
+    @command(doc_in="Give up the comparison of AutoTune; the present network stays.")
+    def StopAutoTune(self) -> None:
+        self.guarded(self.service.stop_auto_tune, "StopAutoTune")
 
 
 def main() -> None:

@@ -28,8 +28,8 @@ from sim.scenario import Scenario
 from sim.scenario import load as load_scenario
 from sim.script import OtherRecording, Script, load
 from sim.script_run import ScriptRun, recordings_of
+from tango_jit.learn.tasks import TASKS
 from tango_jit.recordings import open_recording
-from tango_jit.services.denoiser_signals import BEST_ACCURACY
 from tango_jit.services.slices import DEFAULTS
 
 console = Console()
@@ -200,7 +200,7 @@ def table(values: dict[str, dict[str, Any]], elapsed_s: float) -> Table:
         shown = "-" if value is None or value != value else form.format(value)  # NaN: none yet
         if name == "accuracy" and values.get("trend"):
             shown += f"  {values['trend']['accuracy']}"
-        if name.endswith("accuracy") and value is not None and value < BEST_ACCURACY:
+        if name.endswith("accuracy") and value is not None and value < TASKS["DENOISE"].least:
             shown += "  (below 0.5: streaks or motion)"
         view.add_row(label, shown)
     view.add_section()

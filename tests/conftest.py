@@ -1,6 +1,7 @@
 """What every test shares: thread caps, markers by folder, and the real data."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 # Before torch and numba load: the test processes share few cores. Children inherit the caps.
@@ -15,6 +16,17 @@ from tests.shared_data import shared_data  # noqa: E402
 __all__ = ["shared_data"]  # a fixture; pytest finds it here
 
 TESTS = Path(__file__).parent
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """PyTorch on one thread: the same bits on any machine, and test processes that do not fight for cores."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def _has_gpu() -> bool:

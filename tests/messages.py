@@ -118,6 +118,7 @@ MESSAGES: dict[str, st.SearchStrategy[Message]] = {
         st.floats(1e-300, 1e300),
         st.none() | number,
         whole,
+        st.sampled_from(["halves", "turns"]),
         st.binary(min_size=1, max_size=50),
     ),
 }
@@ -125,7 +126,7 @@ any_message = st.one_of(*MESSAGES.values())
 
 IMAGE = Image("s", 7, 0.25, 1.5, np.arange(6, dtype=np.uint16).reshape(2, 3))
 SLICE = Slice("xy", 2, PLACE, "s", 10, 20, 1.5, True, np.zeros((2, 1, 4, 6), np.float32))
-WEIGHTS = Weights(3, {"preset": "DEFAULT", "features": 8, "residual": True}, 0.03, 0.6, 1, b"tensors")
+WEIGHTS = Weights(3, {"preset": "DEFAULT", "features": 8, "residual": True}, 0.03, 0.6, 1, "turns", b"tensors")
 EXAMPLES: dict[str, Message] = {
     "header": Header("s", "raw", SCAN, False),
     "dark": Dark("s", np.zeros((3, 5), np.float32), 10),

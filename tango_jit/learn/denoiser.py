@@ -1,4 +1,8 @@
-"""The denoiser: weights in, slices through, and a guard that shows the reconstruction where the network is worse."""
+"""The denoiser: weights in, slices through, and a guard that shows the reconstruction where the network is worse.
+
+What a picture is follows from the task of the weights. Of one that does not restore the slice (see tasks) there is no
+blend: the guard shows what the task simply makes of the slice as reconstructed, or the picture as it is.
+"""
 
 from __future__ import annotations
 
@@ -10,32 +14,43 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from tango_jit.cuda_streams import launching
 from tango_jit.learn import noise2inverse
+from tango_jit.learn.blend import Blend, blend, blended
 from tango_jit.learn.graphs import Passes
 from tango_jit.learn.inference import Predictor
+from tango_jit.learn.noise2inverse import Split
+from tango_jit.learn.one_slice import OneSlice
 from tango_jit.learn.precision import Precision
+from tango_jit.learn.unet import NetworkConfig
 from tango_jit.learn.weights import Weights, unpack
+from tango_jit.stacks import StackError, seen
 
 Image = NDArray[np.float32]
-Mode = Literal["halves", "full"]
+Mode = Literal["trained", "halves", "full"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 
-# Accuracy of a slice from which on it is guarded, and below which it no longer is. With noise power s in each half, an
-# accuracy a leaves a denoised half the error (2 a - 1) s, and their mean up to as much (what the network gets wrong, it
-# gets wrong in both); the raw slice, the mean of both halves, has s/2. So below 3/4 the denoised slice is the better.
-GUARD_ON, GUARD_OFF = 0.75, 0.72
+# Part of the raw slice's noise that the shown one may have at worst, from which on it is guarded, and below which it no
+# longer is; where nothing is blended, the accuracy.
+GUARD = 1.0, 0.9
 
 
 @dataclass(frozen=True)
 class Result:
-    """One denoised slice; images are (rows, cols) float32 in mm^-1.
+    """One denoised slice; images are (rows, cols) float32, in mm^-1 where the task restores the slice.
 
-    `accuracy` is |A(u)-v|^2 / |u-v|^2, the mean of both directions between this slice's halves; None without network,
-    for incomplete halves, or where the halves are equal. `errors` (n, 2) are its parts, n = 2 or 0, for sums over
-    slices. `guarded`: the guard put the raw image in place of the denoised one. `weights_version`: of the network that
-    was asked; 0: there is none, and the image is the raw one.
+    `accuracy` is that of the task, for DENOISE |A(u)-v|^2 / |u-v|^2: between this slice and the one of a turn before,
+    or the mean of both directions between its halves; `evidence` says which. None without network, for incomplete
+    halves, where both are equal or most has moved. `errors` (n, 2) are its parts, n = 2, 1 or 0, for sums over slices.
+    `weights_version` and `task`: of the network that was asked; 0: there is none, and the image is the raw one.
+
+    `blend` says how much of the network's change the image holds, and how good that is; None without evidence.
+    `guarded`: the guard put the raw image in its place, or what the task simply makes of it. `streaks`: the part, 0 to
+    1, of the power by which the halves differ that is no noise; None: not known. `uncertainty` is the standard
+    deviation of the error of each pixel of what the network makes of the slice, NaN where nothing tells it; None: not
+    asked for, no evidence, or not shown. A task that does not restore the slice has neither `blend` nor `uncertainty`.
     """
 
     image: Image
@@ -44,6 +59,27 @@ class Result:
     errors: noise2inverse.Errors
     guarded: bool
     weights_version: int
+    task: str = "DENOISE"
+    evidence: Split | None = None
+    blend: Blend | None = None
+    streaks: float | None = None
+    uncertainty: Image | None = None
+
+    @property
+    def quality_db(self) -> float | None:
+        """By so many dB at least the image has less noise than the raw one; None: not known."""
+        if self.image is self.raw:
+            return 0.0
+        return None if self.blend is None else self.blend.quality_db
+
+
+class _Verdict(NamedTuple):
+    """`shares`: what part of the change is shown in each band; None: all of it."""
+
+    guarded: bool
+    shares: Tensor | None
+    blend: Blend | None
+    errors: noise2inverse.Errors
 
 
 class _Active(NamedTuple):
@@ -57,8 +93,8 @@ class Denoiser:
     """Denoises slices with the newest weights it was given.
 
     `load`, `rollback` and `freeze` may be called from any thread while another one denoises. `guard` can be switched at
-    any time. `keep` versions are remembered. `device` is "cpu" or "cuda"; there all is launched on the live
-    stream, see `cuda_streams`.
+    any time; without it the picture is what the network makes of a slice, good or bad. `keep` versions are remembered.
+    `device` is "cpu" or "cuda"; there all is launched on the live stream, see `cuda_streams`.
     """
 
     def __init__(
@@ -79,6 +115,8 @@ class Denoiser:
         self._frozen = False
         self._waiting: _Active | None = None  # the newest weights that came while frozen
         self._guarded: set[str] = set()
+        self._shares: dict[str, Tensor] = {}  # of the last blend of each slice
+        self._judged: set[str] = set()  # slices without a blend of which the accuracy was known
 
     # ---- weights
 
@@ -110,6 +148,23 @@ class Denoiser:
             self._use(active)
         return True
 
+    @property
+    def versions(self) -> list[int]:
+        """Numbers of the weights that are remembered, the oldest first; the last one is in use, or the one before it
+        where newer ones wait."""
+        with self._lock:
+            kept = [*self._earlier, self._active, self._waiting]
+        return [active.weights.version for active in kept if active is not None]
+
+    def remembered(self, version: int) -> Weights:
+        """The newest weights of that number. Raises ValueError if they are not remembered."""
+        with self._lock:
+            kept = [*self._earlier, self._active, self._waiting]
+        for active in reversed(kept):
+            if active is not None and active.weights.version == version:
+                return active.weights
+        raise ValueError(f"version: expected one of {self.versions or 'none yet'}, got {version}")
+
     def freeze(self, frozen: bool = True) -> None:
         """Keep the weights in use, or let new ones in again: the newest that came meanwhile at once."""
         with self._lock:
@@ -127,13 +182,21 @@ class Denoiser:
             if not self._earlier:
                 raise RuntimeError("rollback: expected weights used before these, got none")
             self._active = self._earlier.pop()
+            self._forget_verdicts()
             self._frozen = True
             return self._active.weights.version
 
     def _use(self, active: _Active) -> None:
-        if self._active is not None:
-            self._earlier.append(self._active)
+        before = self._active
+        if before is not None:
+            self._earlier.append(before)
+            if active.weights.patch_accuracy is None or active.weights.network != before.weights.network:
+                self._forget_verdicts()
         self._active = active
+
+    def _forget_verdicts(self) -> None:
+        """Another network altogether follows: what was seen of this one says nothing about it."""
+        self._guarded, self._judged, self._shares = set(), set(), {}
 
     def move(self, device: str) -> None:
         """Go on, on another device ("cpu", "cuda"), with all weights that are remembered."""
@@ -171,64 +234,137 @@ class Denoiser:
         odd: Image,
         full: Image | None = None,
         *,
-        mode: Mode = "halves",
+        mode: Mode = "trained",
         name: str = "",
         complete: bool = True,
+        before: Image | None = None,
+        with_uncertainty: bool = False,
+        made_for: Weights | None = None,
     ) -> Result:
         """Denoise one slice.
 
         Parameters
         ----------
         even, odd : (rows, cols) in mm^-1, reconstructed from disjoint views; for a network that sees D images
-            (D, rows, cols): neighbouring slices, or moments, the oldest first. The middle one is denoised.
+            (D, rows, cols): neighbouring slices, or moments, the oldest first. The one that it puts out is denoised.
+            There may be more slices than it sees: those farthest off are left out.
         full : from all views with weights of their own; None: the mean of the halves.
-        mode : "halves": the mean of both denoised halves, what the network was trained on; "full": the denoised whole.
+        mode : "halves": the mean of both denoised halves; "full": the denoised whole; "trained": what the network was
+            trained for, halves or the whole of a turn.
         name : which slice this is; the guard judges each by itself.
-        complete : False: the halves do not cover the angles, so the accuracy would mean nothing.
+        complete : False: the halves do not cover the angles, so an accuracy between them would mean nothing.
+        before : the whole slice at the same place from the views of a turn before, none in common; None: not known.
+        made_for : the weights whose stack this is; None: whatever are in use.
+        with_uncertainty : make the map of `Result.uncertainty` as well, with up to two passes more.
 
-        Raises ValueError for shapes that differ or an unknown mode.
+        Raises StackError for fewer slices than the network sees, or another network than they were made for,
+        ValueError for shapes that differ or an unknown mode.
         """
         active = self._active
-        images = active.predictor.config.images if active is not None else 1 if even.ndim == 2 else len(even)
-        planes, middle = _planes(even, odd, full, images), images // 2
+        if made_for is not None and (active is None or active.weights is not made_for):
+            raise StackError(f"weights: expected version {made_for.version}, others were taken meanwhile")
+        planes = _planes(even, odd, full, None if active is None else active.predictor.config)
+        images = planes.shape[1]
         if mode not in MODES:
             raise ValueError(f"mode: expected one of {', '.join(MODES)}, got {mode!r}")
-        whole = planes[2] if full is not None else planes[:2].mean(axis=0)
-        raw = whole[middle].copy()
+        if before is not None and before.shape != planes.shape[2:]:
+            raise ValueError(f"before: expected shape {planes.shape[2:]}, got {before.shape}")
+        if full is None:
+            planes = np.concatenate([planes, planes.mean(axis=0, keepdims=True)])
+        raw = planes[2, images // 2 if active is None else active.predictor.config.shown].copy()
         if active is None:
             return Result(raw, raw, None, np.empty((0, 2)), False, 0)
-        if mode == "full":
-            planes = np.concatenate([planes[:2], whole[None]])
+        if mode == "trained":
+            mode = "full" if active.weights.split == "turns" else "halves"
         with torch.inference_mode(), launching("live", self._device.type):
-            inputs = torch.from_numpy(planes[: 3 if mode == "full" else 2]).to(self._device)  # (n, images, rows, cols)
-            outputs = active.predictor(inputs / active.weights.scale) * active.weights.scale
-            halves = inputs[:2, middle, None]
-            errors = np.empty((0, 2))
-            if complete and bool(noise2inverse.distinct(halves.movedim(0, 1)).all()):
-                errors = noise2inverse.errors(outputs[:2], halves, halves.flip(0))
-            image = (outputs[2, 0] if mode == "full" else outputs[:2, 0].mean(0)).cpu().numpy()
-        accuracy = noise2inverse.accuracy(errors)
-        guarded = self._judge(name, accuracy, bool(np.isfinite(image).all()))
-        return Result(raw if guarded else image, raw, accuracy, errors, guarded, active.weights.version)
+            # Copied: what is given may be locked.
+            target = None if before is None else torch.from_numpy(before.astype(np.float32)).to(self._device)
+            given = torch.from_numpy(planes).to(self._device)
+            one = OneSlice(active.predictor, active.weights.scale, given, target, complete)
+            denoised, task = one.denoised(mode), active.predictor.config.learns
+            if task.restores:
+                verdict = self._judge(name, one, denoised)
+                shown = raw if verdict.guarded else _shown(one.raw, denoised, verdict.shares)
+            else:
+                verdict = self._judge_picture(name, one, denoised)
+                shown = (one.simple if verdict.guarded else one.picture(denoised)).cpu().numpy()
+            wanted = with_uncertainty and task.restores and not verdict.guarded
+            doubt = one.uncertainty(denoised, mean=mode == "halves") if wanted else None
+            return Result(
+                image=shown,
+                raw=raw,
+                accuracy=noise2inverse.accuracy(verdict.errors),
+                errors=verdict.errors,
+                guarded=verdict.guarded,
+                weights_version=active.weights.version,
+                task=task.name,
+                evidence=None if one.pair is None else one.pair.split,
+                blend=verdict.blend,
+                streaks=one.streaks,
+                uncertainty=None if doubt is None else doubt.cpu().numpy(),
+            )
 
     def forget(self, name: str) -> None:
-        """This slice is no more: its verdict is not that of a later one of the same name."""
+        """This slice is no more, or elsewhere: its verdict is not that of a later one of the same name."""
         self._guarded.discard(name)
+        self._judged.discard(name)
+        self._shares.pop(name, None)
 
-    def _judge(self, name: str, accuracy: float | None, finite: bool) -> bool:
-        """Whether to show the raw slice; without an accuracy the last verdict stands."""
-        if accuracy is not None and (accuracy >= GUARD_ON or accuracy < GUARD_OFF):
-            (self._guarded.add if accuracy >= GUARD_ON else self._guarded.discard)(name)
-        return self.guard and (not finite or name in self._guarded)
+    def _judge(self, name: str, one: OneSlice, denoised: Tensor) -> _Verdict:
+        """What is shown of a denoised slice: without evidence as the last time, and nothing before there was any."""
+        pair, errors, found = one.pair, np.empty((0, 2)), None
+        finite = bool(denoised.isfinite().all())
+        if pair is not None:
+            errors = one.errors(denoised)
+        if pair is not None and finite:
+            found = blend(one.raw, denoised, one.evidence(denoised), all_of_it=not self.guard)
+            worse, better = GUARD
+            if not found.worst < worse * found.noise:
+                self._guarded.add(name)
+            elif found.worst < better * found.noise:
+                self._guarded.discard(name)
+            self._shares[name] = found.bands
+        if not self.guard:
+            return _Verdict(False, None, found, errors)
+        shares = self._shares.get(name)
+        guarded = not finite or name in self._guarded or shares is None
+        return _Verdict(guarded, shares, found, errors)
+
+    def _judge_picture(self, name: str, one: OneSlice, denoised: Tensor) -> _Verdict:
+        """The same for a task that does not restore the slice: its picture, or the simple one, by the accuracy."""
+        errors = np.empty((0, 2)) if one.pair is None else one.errors(denoised)
+        accuracy, finite = noise2inverse.accuracy(errors), bool(denoised.isfinite().all())
+        worse, better = GUARD
+        if accuracy is not None and finite:
+            self._judged.add(name)
+            if not accuracy < worse:
+                self._guarded.add(name)
+            elif accuracy < better:
+                self._guarded.discard(name)
+        guarded = not finite or name in self._guarded or name not in self._judged
+        return _Verdict(self.guard and guarded, None, None, errors)
 
 
-def _planes(even: Image, odd: Image, full: Image | None, images: int) -> Image:
-    """(2 or 3, images, rows, cols): even, odd and, if it is given, the whole."""
+def _shown(raw: Tensor, denoised: Tensor, shares: Tensor | None) -> Image:
+    """(rows, cols); shares None: all of the change."""
+    if shares is None or bool((shares == 1).all()):
+        return denoised.cpu().numpy()
+    return blended(raw, denoised, shares).cpu().numpy()
+
+
+def _planes(even: Image, odd: Image, full: Image | None, network: NetworkConfig | None) -> Image:
+    """(2 or 3, images, rows, cols): even, odd and, if it is given, the whole, as many images as the network sees; None:
+    all that were given. Raises ValueError, StackError."""
     given = [even, odd] if full is None else [even, odd, full]
-    fits = even.ndim == 2 if images == 1 else even.ndim == 3 and len(even) == images
+    sent = 1 if even.ndim == 2 else len(even)
+    moments = 1 if network is None else network.frames
+    fits = even.ndim in (2, 3) and moments in (1, sent)
     if not fits or any(image.shape != even.shape for image in given):
-        shape = "(rows, cols)" if images == 1 else f"({images}, rows, cols)"
+        shape = f"({moments}, rows, cols)" if moments > 1 else "(rows, cols), or stacks"
         raise ValueError(
             f"slice: expected halves (and a whole) of one shape {shape}, got {[image.shape for image in given]}"
         )
-    return np.stack(given).astype(np.float32, copy=False).reshape(len(given), images, *even.shape[-2:])
+    planes = np.stack(given).astype(np.float32, copy=False).reshape(len(given), sent, *even.shape[-2:])
+    if network is None or moments > 1:
+        return planes
+    return planes[:, seen(sent, network.depth)]

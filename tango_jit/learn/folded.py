@@ -1,11 +1,11 @@
 """The same network as flat convolutions of many channels, which processors and GPUs are made for.
 
 A stack of D images with f maps each becomes one image with D f maps: a kernel of 3 x 3 x 3 then is one of 3 x 3 between
-all pairs of images that it connects, zero between the others. What the middle image does not need is left out. In the
-same way `blocks` turn 2 x 2 pixels into four maps of an image of half the size, so that a few maps fill the registers
-that multiply 16 or 32 at a time: multiplying with zeros costs less than narrow layers do (docs/decisions/0032). The
-function is that of `unet.UNet` to rounding, and so are its gradients: the weights folded here are sums of the
-network's own.
+all pairs of images that it connects, zero between the others. What the image that is put out does not need is left
+out. In the same way `blocks` turn 2 x 2 pixels into four maps of an image of half the size, so that a few maps fill the
+registers that multiply 16 or 32 at a time: multiplying with zeros costs less than narrow layers do
+(docs/decisions/0032). The function is that of `unet.UNet` to rounding, and so are its gradients: the weights folded
+here are sums of the network's own.
 
 In bfloat16 an image enters as the sum of two numbers, and what leaves is computed as its difference to the image, so
 that the eight bits of mantissa are those of what the network changes.
@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, conv_transpose2d, relu
 
-from tango_jit.learn.unet import NetworkConfig, fitted
+from tango_jit.learn.unet import NetworkConfig, entering, fitted
 
 
 class Layer(Protocol):
@@ -91,9 +91,9 @@ def mixed(y: Tensor, x: Tensor, alpha: Tensor | float) -> Tensor:
 class Folded:
     """A network ready to run: (B, D, H, W) float32 -> (B, 1, H, W) float32, as `UNet(config)` with these tensors.
 
-    `tensors`: those of the network by name; the result is differentiable with respect to them. `dtype` of the
-    arithmetic: float32 or bfloat16. `blocks`: fold 2 x 2 pixels on the first level. `make` gives what runs a
-    convolution.
+    `tensors`: those of the network by name (KeyError without one); the result is differentiable with respect to them.
+    `dtype` of the arithmetic: float32 or bfloat16. `blocks`: fold 2 x 2 pixels on the first level. `make` gives what
+    runs a convolution.
     """
 
     def __init__(
@@ -110,22 +110,23 @@ class Folded:
         """The tensors that it computes with, always in the same order."""
         made = partial(_made, self.numbers, dtype, make)
         self._top = _level("top.", config, tensors, made, blocks, split=dtype == torch.bfloat16)
-        self.numbers += [tensor for name, tensor in tensors.items() if name.endswith("alpha") and tensor.is_cuda]
+        self._measured = {name: tensors[name] for name in config.measured}
+        single = "alpha", *config.measured
+        self.numbers += [t for name, t in tensors.items() if name.endswith(single) and t.is_cuda]
 
     def __call__(self, x: Tensor) -> Tensor:
         rows, cols = x.shape[-2:]
-        images = fitted(x, self.config)
-        middle = images[:, self.config.images // 2, None]
-        y = self._top.before_last(self._folded(self._entering(images)))
-        if self.config.form == "residual":
-            y = self._unfolded(self._top.last(y)) + middle
+        images, base = entering(fitted(x, self.config), self.config, self._measured)
+        y = self._top.before_last(self._folded(self._rounded(images)))
+        if self.config.linear:
+            y = self._unfolded(self._top.last(y)) + base
         else:
-            base = middle.to(self.dtype)
-            y = relu(self._unfolded(self._top.last(y, self._folded(base))) + base.float())
-            y = mixed(y, middle, self._top.alpha)
+            rounded = base.to(self.dtype)
+            y = relu(self._unfolded(self._top.last(y, self._folded(rounded))) + rounded.float())
+            y = mixed(y, base, self._top.alpha)
         return y[..., :rows, :cols]
 
-    def _entering(self, images: Tensor) -> Tensor:
+    def _rounded(self, images: Tensor) -> Tensor:
         rounded = images.to(self.dtype)
         if self.dtype == torch.float32:
             return rounded
@@ -188,11 +189,11 @@ def _level(
     bottom = depth == 2
     here = range(config.heights[depth])
     under = here if bottom else range(config.heights[depth + 1])
-    step = 2 if config.depth > 1 and not bottom else 1
+    step = 2 if config.depth > 1 and not (bottom or config.flat) else 1
     wanted = near = farther = here
-    if depth == 0:  # only the middle image leaves
-        middle = len(here) // 2
-        wanted, near, farther = (here[max(0, middle - n) : middle + n + 1] for n in range(3))
+    if depth == 0 and not config.flat:  # only one image leaves
+        shown = config.shown
+        wanted, near, farther = (here[max(0, shown - n) : shown + n + 1] for n in range(3))
 
     def weight(layer: str) -> Tensor:
         return tensors[f"{name}{layer}.weight"]

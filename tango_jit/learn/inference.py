@@ -21,7 +21,6 @@ from tango_jit.learn.unet import NetworkConfig, UNet
 
 TILE_BYTES = {"cpu": 256 << 20, "cuda": 2 << 30}  # of the maps that are alive at the same time
 MAPS_ALIVE = 6  # on the first level, in units of its features
-HALO = 44  # at least the reach of the network, in whole steps of 4
 WIDE_ENOUGH = 16  # maps on the first level from which on blocks cost more than they save
 CHECKED, LARGEST_ERROR = 128, 0.01  # rows and columns that are computed twice; of the change that the network makes
 
@@ -57,7 +56,7 @@ def folded(config: NetworkConfig, tensors: Mapping[str, Tensor], dtype: torch.dt
     """The network with these tensors in the form in which their device runs it fastest, without gradients."""
     if next(iter(tensors.values())).device.type != "cpu" or not torch.backends.mkldnn.is_available():
         return Folded(config, tensors, dtype)
-    blocks = dtype == torch.bfloat16 and config.features * config.images < WIDE_ENOUGH
+    blocks = dtype == torch.bfloat16 and config.features * config.heights[0] < WIDE_ENOUGH
     return Folded(config, tensors, dtype, blocks=blocks, make=Packed)
 
 
@@ -77,6 +76,11 @@ class Predictor:
         self._checked = precision != "auto" or self._run.dtype == torch.float32
 
     @property
+    def numbers(self) -> dict[str, Tensor]:
+        """Those of its task, in units of its scale."""
+        return {name: self._tensors[name] for name in self.config.learns.numbers}
+
+    @property
     def precision(self) -> Literal["bfloat16", "float32"]:
         """The arithmetic of the next image; the first one may change it."""
         return "bfloat16" if self._run.dtype == torch.bfloat16 else "float32"
@@ -89,12 +93,13 @@ class Predictor:
             if not self._checked:
                 self._check(images)
             rows, cols = images.shape[-2:]
-            maps = self.config.features * self.config.images * MAPS_ALIVE
+            halo = -(-(self.config.receptive_field // 2) // 4) * 4  # in whole steps of 4
+            maps = self.config.features * self.config.heights[0] * MAPS_ALIVE
             pixels = TILE_BYTES[images.device.type] // (maps * self._run.dtype.itemsize)
             denoised = torch.empty_like(images[:, :1])
             for n in range(len(images)):  # two at once fall out of the caches
                 for row, col in tiles(rows, cols, pixels):
-                    around = _with_halo(row, rows), _with_halo(col, cols)
+                    around = _with_halo(row, rows, halo), _with_halo(col, cols, halo)
                     part = self._passed(images[n : n + 1, :, around[0], around[1]])
                     inner = _within(row, around[0]), _within(col, around[1])
                     denoised[n, :, row, col] = part[0, :, inner[0], inner[1]]
@@ -111,7 +116,7 @@ class Predictor:
         part = images[:1, :, rows : rows + CHECKED, cols : cols + CHECKED]
         exact = self._folded(torch.float32)
         expected = exact(part)
-        changed = (expected - part[:, self.config.images // 2, None]).square().mean().sqrt()
+        changed = (expected - part[:, self.config.shown, None]).square().mean().sqrt()
         error = (self._run(part) - expected).square().mean().sqrt()
         if error > LARGEST_ERROR * changed:
             self._run = exact
@@ -131,8 +136,8 @@ def tiles(rows: int, cols: int, pixels: int) -> Iterator[tuple[slice, slice]]:
             yield slice(top, min(top + height, rows)), slice(left, min(left + width, cols))
 
 
-def _with_halo(part: slice, size: int) -> slice:
-    return slice(max(0, part.start - HALO), min(size, part.stop + HALO))
+def _with_halo(part: slice, size: int, halo: int) -> slice:
+    return slice(max(0, part.start - halo), min(size, part.stop + halo))
 
 
 def _within(part: slice, around: slice) -> slice:

@@ -4,7 +4,8 @@ A patch is a small square slice with the pixel pitch of a slice on display, beca
 which it was trained. Its pose (3, 3) is that of a slice: centre of the first pixel, step to the next column, step to
 the next row, in mm. A patch is good if all its pixels lie in the region and, in every view, on the detector. Both
 are convex, so its four corner pixels decide, and each condition is a half-space a x + b y + c z + d >= 0: one column
-(a, b, c, d) of an array (4, m).
+(a, b, c, d) of an array (4, m). Of the container, an upright cylinder, only the centre of a patch has to lie in it, so
+that its rim is learned, too.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tango_jit.geometry import ScanGeometry, SliceGeometry
 from tango_jit.learn.unet import whole
+from tango_jit.stacks import stacked
 
 Array = NDArray[np.float64]
 Sampling = Literal["MIXED", "NEAR_SLICES", "UNIFORM"]
@@ -25,6 +27,10 @@ SAMPLINGS: tuple[Sampling, ...] = get_args(Sampling)
 
 # What does not fit is drawn again: so many times, up to so many candidates at a time.
 ROUNDS, CANDIDATES = 50, 4096
+
+
+class NoRoomError(ValueError):
+    """Patches do not fit into where they are to lie."""
 
 
 class PatchSampler:
@@ -37,9 +43,12 @@ class PatchSampler:
         planes, turned and mirrored at random. MIXED: either, with equal chances.
     region_mm : the box that patches stay in, 6 numbers: x, y, z from, then x, y, z to. None or empty: wherever all
         views see the patch.
+    depth : a patch is a stack of so many planes, all of which have to fit, and has the pose of the middle one.
+    container_mm : the upright cylinder that the centres of patches stay in, 5 numbers: x, y, radius, z from, z to. None
+        or empty: anywhere.
 
-    A detector of one row sees one plane only: patches lie in it, turned and mirrored at random, and the z of the
-    region does not matter. The same seed and calls give the same poses. Raises ValueError in words.
+    A detector of one row sees one plane only: patches lie in it, turned and mirrored at random, and the z of region and
+    container do not matter. The same seed and calls give the same poses. Raises ValueError in words.
     """
 
     def __init__(
@@ -49,10 +58,15 @@ class PatchSampler:
         sampling: Sampling = "MIXED",
         region_mm: ArrayLike | None = None,
         seed: int = 0,
+        depth: int = 1,
+        container_mm: ArrayLike | None = None,
     ) -> None:
+        if scan.rows == 1 < depth:
+            raise ValueError(f"depth: expected 1, a detector of one row sees a single plane, got {depth}")
         if sampling not in SAMPLINGS:
             raise ValueError(f"sampling: expected one of {', '.join(SAMPLINGS)}, got {sampling!r}")
         self.scan, self.sampling, self.patch_size = scan, sampling, whole("patch_size", patch_size, 2, 4096)
+        self._depth = depth
         self._random = np.random.default_rng(seed)
         self._voxel_mm = scan.voxel_mm
         self._low, self._high = _seen_box(scan)  # (3,) mm: where to look for centres
@@ -66,6 +80,9 @@ class PatchSampler:
             self._low, self._high = np.maximum(low, self._low), np.minimum(high, self._high)
             if (self._low > self._high).any():
                 raise ValueError(f"region: expected a box in mm that meets the field of view, got {region_mm}")
+        self._container = None if container_mm is None or not np.size(container_mm) else cylinder(container_mm)
+        if self._container is not None:
+            self._stay_in(self._container)
 
     def draw(self, n: int, slices: Mapping[str, SliceGeometry], matrices: Array) -> Array:
         """`n` poses (n, 3, 3) in mm.
@@ -93,23 +110,51 @@ class PatchSampler:
             ]
         )
 
+    def _stay_in(self, container: Array) -> None:
+        if self.scan.rows == 1:
+            container[3:] = -np.inf, np.inf
+        x, y, radius, bottom, top = container
+        self._low = np.maximum((x - radius, y - radius, bottom), self._low)
+        self._high = np.minimum((x + radius, y + radius, top), self._high)
+        if (self._low > self._high).any():
+            raise NoRoomError(
+                "container: expected a cylinder that meets the field of view and the region, got "
+                f"x, y {x:g}, {y:g}, radius {radius:g}, z {bottom:g} to {top:g} mm"
+            )
+
     def _until_they_fit(self, n: int, candidates: Callable[[int], Array], allowed: tuple[Array, ...]) -> Array:
         """The first `n` candidates whose corner pixels lie in all half-spaces `allowed`, each (4, m)."""
         poses, count = np.empty((0, 3, 3)), 2 * n
+        corners_each = 4 if self._depth == 1 else 8
         for _ in range(ROUNDS):
             if len(poses) >= n:
                 return poses[:n]
-            drawn = candidates(count)
+            drawn = self._held(candidates(count))
             for spaces in allowed:
-                inside = (_corners(drawn, self.patch_size) @ spaces).min(axis=1, initial=np.inf) >= 0
-                drawn = drawn[inside.reshape(-1, 4).all(axis=1)]
+                corners = _corners(self._outer(drawn), self.patch_size)
+                inside = (corners @ spaces).min(axis=1, initial=np.inf) >= 0
+                drawn = drawn[inside.reshape(-1, corners_each).all(axis=1)]
             poses = np.concatenate([poses, drawn])
             # Where few fit, more are tried at a time.
             count = min(2 * count, CANDIDATES) if len(drawn) < count / 4 else max(16, 2 * (n - len(poses)))
-        raise ValueError(
+        raise NoRoomError(
             f"patches: expected room for {self.patch_size} x {self.patch_size} pixels in the region and the field of "
             f"view, got {len(poses)} of {n} in {ROUNDS} rounds: take smaller patches or a larger region"
+            f"{'' if self._container is None else ' or container'}"
         )
+
+    def _held(self, poses: Array) -> Array:
+        """Those whose centre lies in the container."""
+        if self._container is None:
+            return poses
+        x, y, radius, bottom, top = self._container
+        center = poses[:, 0] + (self.patch_size - 1) / 2 * poses[:, 1:].sum(axis=1)
+        away = np.hypot(center[:, 0] - x, center[:, 1] - y)
+        return poses[(away <= radius) & (center[:, 2] >= bottom) & (center[:, 2] <= top)]
+
+    def _outer(self, poses: Array) -> Array:
+        """The first and the last plane of each stack: (2 n, 3, 3); of single planes (n, 3, 3) these themselves."""
+        return poses if self._depth == 1 else stacked(poses, self._depth)[:, [0, -1]].reshape(-1, 3, 3)
 
     def _anywhere(self, n: int, placed: Array) -> Array:
         """Poses anywhere in the box, with the pitch of one of the slices `placed` (k, 3, 3)."""
@@ -202,3 +247,15 @@ def _box(region_mm: ArrayLike) -> tuple[Array, Array]:
     if (low >= high).any():
         raise ValueError(f"region: expected each end above its beginning, got {low.tolist()} to {high.tolist()}")
     return low, high
+
+
+def cylinder(container_mm: ArrayLike) -> Array:
+    """(5,) x, y, radius, z from, z to in mm, a copy. Raises ValueError for what is no upright cylinder."""
+    numbers = np.array(container_mm, np.float64).reshape(-1)
+    if numbers.size != 5 or not np.isfinite(numbers).all():
+        raise ValueError(f"container: expected 5 numbers in mm (x, y, radius, z from, z to), got {container_mm}")
+    if numbers[2] <= 0:
+        raise ValueError(f"container: expected a radius above 0 mm, got {numbers[2]:g}")
+    if numbers[3] >= numbers[4]:
+        raise ValueError(f"container: expected z from below z to, got {numbers[3]:g} and {numbers[4]:g} mm")
+    return numbers

@@ -8,6 +8,9 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Self
 
+import torch
+
+from tango_jit.learn.pair_buffer import PairBuffer
 from tango_jit.learn.precision import PRECISIONS, Precision
 from tango_jit.learn.unet import NetworkConfig, whole
 
@@ -52,10 +55,9 @@ class TrainerSettings:
             raise ValueError(
                 f"buffer_size: expected at least a batch of {self.batch_size} pairs, got {self.buffer_size}"
             )
-        size = 8 * self.buffer_size * self.network.images * self.patch_size**2
-        if size > LARGEST_BUFFER:
+        if self.buffer_bytes > LARGEST_BUFFER:
             raise ValueError(
-                f"buffer_size: expected at most {LARGEST_BUFFER >> 20} MB of pairs, got {size >> 20} MB "
+                f"buffer_size: expected at most {LARGEST_BUFFER >> 20} MB of pairs, got {self.buffer_bytes >> 20} MB "
                 f"({self.buffer_size} pairs of {self.patch_size} x {self.patch_size} pixels)"
             )
         if not (math.isfinite(self.learning_rate) and 0 < self.learning_rate <= 1):
@@ -64,6 +66,21 @@ class TrainerSettings:
             raise ValueError(f"ema: expected a number from 0 to below 1, got {self.ema!r}")
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision: expected one of {', '.join(PRECISIONS)}, got {self.precision!r}")
+
+    @property
+    def buffer_bytes(self) -> int:
+        """Memory of the pairs that are kept."""
+        return 12 * self.buffer_size * self.network.images * self.patch_size**2
+
+    @property
+    def largest_buffer(self) -> int:
+        """So many pairs fit into the memory that they may take."""
+        return LARGEST_BUFFER * self.buffer_size // self.buffer_bytes
+
+    def empty_buffer(self, device: torch.device | str = "cpu") -> PairBuffer:
+        """Where samples of these settings are kept: pairs, and the weights of their pixels."""
+        size, images = (self.patch_size, self.patch_size), self.network.images
+        return PairBuffer(self.buffer_size, (images, *size) if images > 1 else size, device, planes=3)
 
     def edited(self, **fields: Any) -> Self:
         """These settings with some fields changed, those of the network included.
@@ -77,12 +94,18 @@ class TrainerSettings:
         network = replace(own.pop("network", self.network), **fields)
         settings = replace(self, network=network, **own)
         for name, preset in SETTINGS.items():
-            if settings == preset._named(settings.network.preset):
+            if settings == preset._named(settings.network.preset)._deep_as(settings.network):
                 return settings._named(name)
         return settings._named("CUSTOM")
 
     def _named(self, preset: str) -> Self:
         return replace(self, network=replace(self.network, preset=preset))
+
+    def _deep_as(self, network: NetworkConfig) -> Self:
+        """A guided preset is the same at any depth that the scan offers."""
+        if self.network.form != "guided" or network.frames != 1:
+            return self
+        return replace(self, network=replace(self.network, depth=network.depth))
 
 
 PRODUCT = TrainerSettings()

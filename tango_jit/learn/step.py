@@ -21,6 +21,7 @@ from tango_jit.learn.precision import arithmetic
 from tango_jit.learn.settings import TrainerSettings
 from tango_jit.learn.vector import Layout
 
+WARM = 50  # steps over which the first ones grow to their full size: Adam knows nothing of the gradients yet
 EMA_START = 10  # in the n-th step the average keeps at most n/(n + 10) of what it was, so it soon forgets the start
 
 
@@ -57,12 +58,12 @@ class Step:
         """Go on with these settings and pairs, which are divided by `scale`; the network's shape stays."""
         self._settings, self._buffer, self._scale = settings, buffer, scale
         self._dtype = arithmetic(settings.precision, self._vector.device)
-        for group in self._optimizer.param_groups:
-            if isinstance(group["lr"], Tensor):
-                group["lr"].fill_(settings.learning_rate)
-            else:
-                group["lr"] = settings.learning_rate
         self._run: Callable[[], None] | None = None
+
+    def set_number(self, name: str, value: float) -> None:
+        """Set one number of the network that is not trained."""
+        for vector in (self._vector.detach(), self.average):
+            self._layout.tensors(vector)[name].fill_(value)
 
     def __call__(self) -> None:
         if self._told is None:
@@ -78,11 +79,27 @@ class Step:
         loss, last, taken, rejected = self._status.tolist() if self._told is None else self._told.newest()
         return Progress(loss, last, int(taken), int(rejected))
 
+    def _warm_up(self) -> None:
+        """Set the size of the next step."""
+        part = ((self._status[2] + 1) / WARM).clamp(max=1)
+        for group in self._optimizer.param_groups:
+            if isinstance(group["lr"], Tensor):
+                group["lr"].copy_(part * self._settings.learning_rate)
+            else:
+                group["lr"] = float(part) * self._settings.learning_rate
+
     def _work(self) -> None:
-        batch = self._buffer.draw(self._settings.batch_size, self._generator) / self._scale
-        u, v = noise2inverse.draw_directions(batch, self._generator)
-        tensors = self._layout.tensors(self._vector.to(self._dtype))
-        loss = noise2inverse.loss(Folded(self._settings.network, tensors, self._dtype)(u), v, self._settings.halo)
+        self._warm_up()
+        batch = self._buffer.draw(self._settings.batch_size, self._generator)
+        batch[:, :2] /= self._scale
+        u, v, weights = noise2inverse.draw_directions(batch, self._generator, self._settings.network.shown)
+        network, task = self._settings.network, self._settings.network.learns
+        output = Folded(network, self._layout.tensors(self._vector.to(self._dtype)), self._dtype)(u)
+        numbers = self._layout.tensors(self._vector.detach())  # as they are: rounded they are others
+        output, target, weights = (
+            noise2inverse.valid(part, self._settings.halo) for part in (output, task.target(v, numbers), weights)
+        )
+        loss = task.loss(output, target, weights, numbers)
         (self._vector.grad,) = torch.autograd.grad(loss, self._vector)
         loss = loss.detach()
         good = torch.isfinite(loss + self._vector.grad.norm())

@@ -7,8 +7,6 @@ Adam on a random batch of the buffer. `weights` gives the next version: the aver
 from __future__ import annotations
 
 import logging
-import math
-from collections import deque
 
 import numpy as np
 import torch
@@ -17,18 +15,20 @@ from torch import Tensor
 
 from tango_jit.cuda_streams import launching
 from tango_jit.learn import noise2inverse
-from tango_jit.learn.inference import folded
-from tango_jit.learn.pair_buffer import PairBuffer
+from tango_jit.learn.measured import Measured
+from tango_jit.learn.motion import weighted
+from tango_jit.learn.noise2inverse import Split
 from tango_jit.learn.precision import arithmetic
+from tango_jit.learn.regimes import Regimes, score
+from tango_jit.learn.scores import Scores
 from tango_jit.learn.settings import PRODUCT, TrainerSettings
 from tango_jit.learn.step import Step
 from tango_jit.learn.unet import NetworkConfig, UNet, build
 from tango_jit.learn.vector import Layout
+from tango_jit.learn.versions import Versions
 from tango_jit.learn.weights import Weights, from_checkpoint, pack, to_checkpoint, unpack
 
 log = logging.getLogger(__name__)
-SCORED_PAIRS = 512  # how many of the last scored pairs `patch_accuracy` looks back on
-SCORED_AT_ONCE = 64
 
 
 class Trainer:
@@ -40,22 +40,22 @@ class Trainer:
     """
 
     def __init__(
-        self,
-        settings: TrainerSettings = PRODUCT,
-        *,
-        seed: int = 0,
-        device: str = "cpu",
-        keep: int = 8,
+        self, settings: TrainerSettings = PRODUCT, *, seed: int = 0, device: str = "cpu", keep: int = 8
     ) -> None:
         self._settings, self._device = settings, torch.device(device)
-        self._buffer = self._empty_buffer()
-        self._kept: deque[Weights] = deque(maxlen=keep)
+        self._buffer = self._settings.empty_buffer(self._device)
+        self._versions = Versions(keep)
         self.version = 0
         """Number of the last version of the weights; counts on through resets, loads and rollbacks."""
         self.generation = 0
         """The generation of the pairs in the buffer."""
+        self.split: Split = "halves"
+        """What the pairs in the buffer are: halves of one turn, or two whole turns."""
         self.pairs_refused = 0
-        """Pairs that said nothing (equal halves, numbers that are not finite) since the start."""
+        """Pairs that said nothing (equal images, numbers that are not finite) since the start."""
+        self.pairs_moving = 0
+        """Pairs of two turns in which most had moved, since the start."""
+        self._measured, self.regimes, self._undecided = Measured(), Regimes(), False
         self.reset_network(seed)
 
     # ---- figures
@@ -101,7 +101,7 @@ class Trainer:
 
     @property
     def loss(self) -> float:
-        """Loss of the last step that was taken; NaN before."""
+        """Of the last step that was taken; NaN before."""
         return self._step.progress.loss
 
     @property
@@ -110,82 +110,114 @@ class Trainer:
         return self._step.trouble
 
     @property
-    def _dtype(self) -> torch.dtype:
-        return arithmetic(self._settings.precision, self._device)
-
-    @property
     def patch_accuracy(self) -> float | None:
-        """Mean of |A(u)-v|^2 / |u-v|^2 over the last scored pairs (1: no denoising, 0.5: perfect); None: none yet."""
-        return noise2inverse.accuracy(self._recent())
-
-    @property
-    def patch_ratio_of_means(self) -> float | None:
-        """The same as ratio of the two means."""
-        return noise2inverse.ratio_of_means(self._recent())
-
-    def _recent(self) -> noise2inverse.Errors:
-        return np.array(self._scored, np.float64).reshape(-1, 2)
+        """Mean accuracy (see tasks) of the last scored pairs; 1: no better than the simple way; None: none yet."""
+        return self.scores.accuracy
 
     # ---- the work
 
     def add(
-        self, pairs: NDArray[np.float32] | Tensor, generation: int = 0, *, scored: bool = True
+        self,
+        pairs: NDArray[np.float32] | Tensor,
+        generation: int = 0,
+        *,
+        scored: bool = True,
+        split: Split = "halves",
     ) -> NDArray[np.float64]:
         """Score new pairs (n, 2, rows, cols) in mm^-1 once, then keep them for training.
 
         For a network that sees D images they are (n, 2, D, rows, cols): neighbouring slices, or moments, the oldest
-        first.
+        first. Pairs of equal images or with numbers that are not finite are left out and counted.
 
-        Returns the |A(u)-v|^2 / |u-v|^2 (m,) of those that were scored, each in one direction drawn at random. Pairs of
-        equal halves or with numbers that are not finite are left out and counted. A higher `generation` empties
-        the buffer first (what came before no longer fits: another filter, dose or centre); pairs of a lower one
-        are too late and ignored. `scored` False: the halves are not quite complete, so that a score would mean
-        nothing. Raises ValueError for the wrong shape.
+        generation : a higher one empties the buffer first (what came before no longer fits: another filter, dose or
+            centre), and the best of the networks there are goes on, see `jumped`; pairs of a lower one are too late and
+            ignored.
+        scored : False: the halves are not quite complete, so that a score would mean nothing.
+        split : "turns": whole images of two turns; what moved between them does not count, and pairs of which most
+            moved are left out and counted. The first good pair of another split than before empties the buffer.
+
+        Returns the accuracies (m,) of those that were scored, each in one direction drawn at random. Raises ValueError
+        for the wrong shape.
         """
         pairs = torch.as_tensor(pairs, dtype=torch.float32, device=self._device)
         expected = (2, *self._buffer.shape)
         if tuple(pairs.shape[1:]) != expected:
-            shape = ", ".join(map(str, expected))
-            raise ValueError(f"pairs: expected shape (n, {shape}), got {tuple(pairs.shape)}")
+            raise ValueError(f"pairs: expected shape (n, {', '.join(map(str, expected))}), got {tuple(pairs.shape)}")
         if generation < self.generation:
             return np.empty(0)
         if generation > self.generation:
+            self.jumped()
             self.generation = generation
-            self._forget_pairs()
         with launching("training", self._device.type, pairs):
-            pairs = self._telling(pairs)
-            if self._scale is None:
+            samples, moving = weighted(pairs, split, self._settings.network.shown)
+            self.pairs_moving += moving
+            samples = self._telling(samples)
+            if self._scale is None or not len(samples):
                 return np.empty(0)
-            errors = self._score(pairs, self._scale) if scored else np.empty((0, 2))
-            self._scored.extend(map(tuple, errors))
-            self._buffer.add(pairs)
+            if split != self.split:
+                self.split = split
+                self._forget_experiment()
+            if self._undecided:
+                self._decide(samples, self._scale)
+            scored &= self._measured.complete(self._settings.network)
+            errors = self._score(samples, self._scale) if scored else np.empty((0, 2))
+            self.scores.add(errors)
+            self._buffer.add(samples)
+            self._measure(samples)
         return errors[:, 0] / errors[:, 1]
 
-    def _telling(self, pairs: Tensor) -> Tensor:
-        """The pairs that say something; the first of them decide the scale."""
-        good = noise2inverse.distinct(pairs, self._settings.halo)
+    def jumped(self) -> None:
+        """The experiment is another one from now on: forget its pairs, keep the weights for when it comes back, and go
+        on with the best of the networks there are, an untrained one among them, when the first new pairs have come."""
+        if self.steps and self._scale is not None:
+            self.regimes.keep(self._packed(self.version))
+        self._forget_experiment()
+        self._undecided = True
+
+    def _decide(self, samples: Tensor, scale: float) -> None:
+        """Which network does best on the first samples after a jump? Its moments and its average begin anew."""
+        self._undecided = False
+        if not self.steps and (self._learned or not self.regimes.offered):  # what was loaded just now goes on
+            return
+        self._measured.measure(samples, self._settings.halo, self._settings.network)
+        present = self.averaged() if self.steps else None
+        untrained = build(self._settings.network, self._generator.initial_seed())
+        self._start(self.regimes.contest(present, untrained, samples, scale, self._numbers(), self._settings), scale)
+
+    def _forget_experiment(self) -> None:
+        """Pairs of another kind follow. What was offered is judged on them, too."""
+        self._undecided |= bool(self.regimes.offered)
+        self._measured.forget()
+        self._forget_pairs()
+
+    def _telling(self, samples: Tensor) -> Tensor:
+        """The samples that say something; the first of them decide the scale."""
+        good = noise2inverse.distinct(samples, self._settings.halo, self._settings.network.shown)
         if self._scale is None and good.any():
-            scale = noise2inverse.robust_scale(pairs[good])
+            scale = noise2inverse.robust_scale(samples[good, :2])
             if scale > 0:
                 self._scale = scale
                 self._prepare()
             else:
                 good[:] = False
         self.pairs_refused += int((~good).sum())
-        return pairs[good]
+        return samples[good]
 
-    def _score(self, pairs: Tensor, scale: float) -> noise2inverse.Errors:
+    def _score(self, samples: Tensor, scale: float) -> noise2inverse.Errors:
         """Errors (n, 2) of the averaged network, in units of the scale."""
-        parts = [np.empty((0, 2))]
-        with torch.inference_mode():
-            network = folded(self._settings.network, self._layout.tensors(self._step.average), self._dtype)
-            for chunk in pairs.split(SCORED_AT_ONCE):
-                u, v = noise2inverse.draw_directions(chunk / scale, self._generator)
-                parts.append(noise2inverse.errors(network(u), u, v, self._settings.halo))
-        return np.concatenate(parts)
+        tensors = self._layout.tensors(self._step.average)
+        first = torch.randint(2, (len(samples),), generator=self._generator, device=self._device)
+        dtype = arithmetic(self._settings.precision, self._device)
+        return score(self._settings, tensors, samples, scale, dtype, first)
+
+    def known(self, n: int, after: int = 0) -> noise2inverse.Errors:
+        """Errors (2 n, 2) of `n` pairs before the newest `after`, then of the `n` oldest; else ValueError."""
+        with launching("training", self._device.type):
+            pairs = torch.cat([self._buffer.aged(first, n) for first in (self.pairs - after - n, 0)])
+            return self._score(pairs, self._scale or 1.0)
 
     def step(self) -> float:
-        """One step on one batch; returns its loss (mean squared error in units of the scale).
+        """One step on one batch; returns its loss (DENOISE: mean squared error in units of the scale).
 
         If loss or gradient are not finite, the step is not taken, `steps_rejected` counts it and the loss is
         returned as it is. On a GPU the loss and the counters are those of some steps ago: nothing waits. Raises
@@ -195,7 +227,7 @@ class Trainer:
             raise RuntimeError(f"step: expected {self._settings.batch_size} pairs in the buffer, got {self.pairs}")
         with launching("training", self._device.type):
             self._step()
-        self._drawn += self._settings.batch_size
+        self._drawn, self._learned = self._drawn + self._settings.batch_size, self.split
         return self._step.progress.last
 
     # ---- versions
@@ -210,15 +242,20 @@ class Trainer:
         if self._scale is None:
             raise RuntimeError("weights: expected a scale, got no pairs yet to take it from")
         self.version += 1
-        weights = pack(
+        weights = self._packed(self.version)
+        self._versions.keep(weights)
+        return weights
+
+    def _packed(self, version: int) -> Weights:
+        assert self._scale is not None
+        return pack(
             self.averaged(),
-            version=self.version,
+            version=version,
             scale=self._scale,
             patch_accuracy=self.patch_accuracy,
             generation=self.generation,
+            split=self._learned or self.split,
         )
-        self._kept.append(weights)
-        return weights
 
     def save(self) -> bytes:
         """A checkpoint (safetensors) of a new version."""
@@ -231,6 +268,7 @@ class Trainer:
         what is no network of this kind.
         """
         self._take(from_checkpoint(source) if isinstance(source, bytes) else source)
+        self._follow_measured()
 
     def rollback(self) -> int:
         """Return to the best (by `patch_accuracy`) of the kept versions before the last; returns its number.
@@ -239,13 +277,9 @@ class Trainer:
         the later ones are given up, so that the next rollback goes further back; what is published next has a new
         number. Raises RuntimeError if there is none.
         """
-        earlier = list(self._kept)[:-1]
-        if not earlier:
-            raise RuntimeError("rollback: expected an earlier version of the weights, got none since the last reset")
-        best = min(earlier, key=lambda w: math.inf if w.patch_accuracy is None else w.patch_accuracy)
+        best = self._versions.best_before
         self._take(best)
-        while self._kept and self._kept[-1].version >= best.version:
-            self._kept.pop()
+        self._versions.give_up(best.version)
         return best.version
 
     def reset_network(self, seed: int = 0, network: NetworkConfig | None = None) -> None:
@@ -257,10 +291,15 @@ class Trainer:
             self._follow_network(network)
         self._generator = torch.Generator(self._device).manual_seed(seed)
         with launching("training", self._device.type):
-            pairs = self._buffer.newest_last()
-            scale = noise2inverse.robust_scale(pairs) if len(pairs) else None
+            samples = self._buffer.newest_last()
+            scale = noise2inverse.robust_scale(samples[:, :2]) if len(samples) else None
         self._start(build(self._settings.network, seed), scale)
-        self._kept.clear()
+        self._follow_measured()
+        if len(samples) and not self._measured.complete(self._settings.network):
+            self._measure(samples)
+        self._learned: Split | None = None  # what it last took a step on, or was loaded with
+        self._versions.clear()
+        self.regimes.clear()
 
     def configure(self, settings: TrainerSettings) -> None:
         """Change settings while training. A new size of the buffer keeps the newest pairs that still fit in; another
@@ -268,19 +307,11 @@ class Trainer:
 
         Raises ValueError, and changes nothing, if the network has another shape: that needs `reset_network`.
         """
-        old, new = self._settings.network, settings.network
-        if new.shape != old.shape:
-            present, wanted = (
-                f"form {n.form}, {n.features} features, depth {n.depth}, frames {n.frames}" for n in (old, new)
-            )
-            raise ValueError(
-                f"network: expected the present shape ({present}), got {wanted}: "
-                "another shape needs a reset of the network"
-            )
+        settings.network.refuse_unlike(self._settings.network)
         cleared = settings.patch_size != self._settings.patch_size
         self._settings = settings
         if cleared:
-            self._buffer = self._empty_buffer()
+            self._buffer = self._settings.empty_buffer(self._device)
             self._forget_pairs()
         elif settings.buffer_size != self._buffer.capacity:
             with launching("training", self._device.type):
@@ -310,25 +341,21 @@ class Trainer:
         try:
             network, scale, buffer = self.averaged(), self._scale, self._buffer.moved(self._device)
         except RuntimeError as error:
-            network, scale = self._last_network()
-            buffer = self._empty_buffer()
+            wanted, seed = self._settings.network, self._generator.initial_seed()
+            network, scale = self._versions.last(wanted) or (build(wanted, seed), self._scale)
+            buffer = self._settings.empty_buffer(self._device)
             log.warning("%s gives nothing back (%s): training goes on from the last version of the weights", old, error)
         self._generator = torch.Generator(self._device).manual_seed(self._generator.initial_seed())
         self._buffer = buffer
         self._start(network, scale)
-
-    def _last_network(self) -> tuple[UNet, float | None]:
-        """The last version and its scale, from the memory of the host; a new network where none fits the settings."""
-        for kept in reversed(self._kept):
-            if (network := unpack(kept)).config.shape == self._settings.network.shape:
-                return network, kept.scale
-        return build(self._settings.network, self._generator.initial_seed()), self._scale
+        self._follow_measured()
 
     def _take(self, weights: Weights) -> None:
         """Train this network, of whatever shape, from now on. Raises ValueError, and changes nothing, for none."""
         network = unpack(weights)
         self._follow_network(network.config)
         self._start(network, weights.scale)
+        self._learned = weights.split
 
     def _start(self, network: UNet, scale: float | None) -> None:
         """Train this network from now on."""
@@ -336,9 +363,22 @@ class Trainer:
         self._layout = Layout(network.config)
         seed = int(torch.randint(1 << 62, (), generator=self._generator, device=self._device))
         self._step = Step(self._settings, self._layout, self._layout.vector(network).to(self._device), seed)
-        self._scored: deque[tuple[float, ...]] = deque(maxlen=SCORED_PAIRS)
-        self._drawn = 0
+        self.scores, self._drawn = Scores(), 0
         self._prepare()
+
+    def _measure(self, samples: Tensor) -> None:
+        """Take samples into account for what is measured and not trained."""
+        if self._measured.measure(samples, self._settings.halo, self._settings.network):
+            self._follow_measured()
+
+    def _follow_measured(self) -> None:
+        """Tell the network its numbers that are measured, once they are known."""
+        for name, number in self._numbers().items():
+            self._step.set_number(name, number)
+
+    def _numbers(self) -> dict[str, float]:
+        """Those that are measured; none while they are not known."""
+        return self._measured.numbers(self._settings.network, self._scale) if self._scale else {}
 
     def _prepare(self) -> None:
         """Steps are from now on done with the present settings, buffer and scale."""
@@ -346,20 +386,15 @@ class Trainer:
             self._step.use(self._settings, self._buffer, self._scale)
 
     def _follow_network(self, network: NetworkConfig) -> None:
-        """Train a network of another shape; pairs of as many images as it sees stay."""
-        kept = network.images == self._settings.network.images
+        """Train a network of another shape; pairs of the same images as it sees stay."""
+        kept = network.stack == self._settings.network.stack
         self._settings = self._settings.edited(network=network)
         if not kept:
-            self._buffer = self._empty_buffer()
-            self._forget_pairs()
-
-    def _empty_buffer(self) -> PairBuffer:
-        images, size = self._settings.network.images, self._settings.patch_size
-        shape = (size, size) if images == 1 else (images, size, size)
-        return PairBuffer(self._settings.buffer_size, shape, self._device)
+            self._buffer = self._settings.empty_buffer(self._device)
+            self._forget_experiment()
 
     def _forget_pairs(self) -> None:
         with launching("training", self._device.type):
             self._buffer.clear()
-        self._scored.clear()
+        self.scores.clear()
         self._drawn = 0

@@ -1,7 +1,7 @@
 """Trained networks as bytes: one safetensors file that says by itself what it is. Nothing is ever unpickled.
 
 The file holds the (averaged) tensors; its metadata, one JSON text under the key "tango_jit", the fields of the message
-`Weights`: version, network, scale, patch_accuracy, generation. So a checkpoint is what was on the wire, and the
+`Weights`: version, network, scale, patch_accuracy, generation, split. So a checkpoint is what was on the wire, and the
 other way round. The moments of the optimiser are not kept: Adam finds them again within some dozens of steps.
 """
 
@@ -15,16 +15,19 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from tango_jit.learn.noise2inverse import Split
 from tango_jit.learn.unet import NetworkConfig, UNet
 from tango_jit.streams.messages import Weights
 
 __all__ = ["Weights", "from_checkpoint", "pack", "to_checkpoint", "unpack"]
 
 _KEY = "tango_jit"
-_FIELDS = ("version", "network", "scale", "patch_accuracy", "generation")
+_FIELDS = ("version", "network", "scale", "patch_accuracy", "generation", "split")
 
 
-def pack(network: UNet, *, version: int, scale: float, patch_accuracy: float | None, generation: int) -> Weights:
+def pack(
+    network: UNet, *, version: int, scale: float, patch_accuracy: float | None, generation: int, split: Split = "halves"
+) -> Weights:
     """The message that carries the tensors of `network`. `scale` in the unit of the slices (mm^-1)."""
     fields: dict[str, Any] = {
         "version": version,
@@ -32,6 +35,7 @@ def pack(network: UNet, *, version: int, scale: float, patch_accuracy: float | N
         "scale": scale,
         "patch_accuracy": patch_accuracy,
         "generation": generation,
+        "split": split,
     }
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     return Weights(**fields, tensors=save(tensors, {_KEY: json.dumps(fields, allow_nan=False)}))
@@ -86,6 +90,7 @@ def from_checkpoint(data: bytes) -> Weights:
     try:
         size = int.from_bytes(data[:8], "little")
         fields = json.loads(json.loads(data[8 : 8 + size])["__metadata__"][_KEY])
+        fields.setdefault("split", "halves")  # files from before there were pairs of turns do not say
         return Weights(**{name: fields[name] for name in _FIELDS}, tensors=data)
     except (KeyError, TypeError, UnicodeDecodeError, ValueError) as error:
         raise ValueError(

@@ -75,6 +75,15 @@ class Reconstructor:
             out,
         )
 
+    def reconstruct_turns(self, window: Window, before: Window, poses: Array, shape: tuple[int, int]) -> Any:
+        """The same patches, each from all views of two windows of one ring: (k, 2, rows, cols), the newer first."""
+        self.refuse_off_plane(poses, shape)
+        windows = (window, before)
+        weights = np.zeros((2, sum(len(each.slots) for each in windows)), np.float32)
+        weights[0, : len(window.slots)], weights[1, len(window.slots) :] = window.weights[2], before.weights[2]
+        slots, matrices = (np.concatenate([getattr(each, name) for each in windows]) for name in ("slots", "matrices"))
+        return self._backproject(window.projections, slots, matrices, weights, poses, shape)
+
     def refuse_off_plane(self, poses: Array, shape: tuple[int, int]) -> None:
         """Raises ValueError if the detector has one row and a rectangle does not lie in the plane of the fan."""
         if self.geometry.rows > 1:

@@ -1,4 +1,4 @@
-"""The newest filtered views that span one turn: what a slice at this moment is made of.
+"""The newest filtered views that span one turn: what a slice at this moment is made of; and those of the turn before.
 
 The window is chosen by angle, not by count: all views whose unwrapped angle is less than `span` behind the foremost
 one. Free-running cameras, uneven steps, any first angle and either direction are the normal case.
@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from tango_jit.geometry import ScanGeometry, projection_matrices
 from tango_jit.recon.backproject import get
 from tango_jit.recon.backproject.ring import Ring
+from tango_jit.recon.weights import split_weights
 
 Array = NDArray[np.float64]
 Image = NDArray[np.float32]
@@ -30,14 +31,15 @@ Arrival = Literal["new", "late", "duplicate", "stale"]
 # standing, and no more than START views are kept.
 BACK, LEAP, START = 1 / 100, 1 / 2, 16
 # In typical steps. A frame that moves less than STILL takes the place of the one before (the stage stands); a view
-# within SAME of the one a span ahead shows the same and is dropped; the span is covered when no more than END is
-# missing; a half with a gap above GAP of its own steps is incomplete.
-STILL, SAME, END, GAP = 0.1, 0.25, 1.5, 1.75
+# within SAME of the one a span ahead shows the same and leaves the span; the span is covered when no more than END is
+# missing.
+STILL, SAME, END = 0.1, 0.25, 1.5
 # So many misfits in a row are no late frames: the numbering has started anew.
 MISFITS = 8
 # In typical weights: next to one missing view of its half a view has 1.5, next to two in a row 2.
 LOST = 2.1
-# The ring in windows: what has left stays for a while, so that a slice can be updated by the difference.
+# The ring in windows, and one more if two are kept: what has left stays for a while, so that a slice can be updated by
+# the difference.
 SPARE = 4 / 3
 TIGHT = 1.05  # and where memory is short
 # So many frames before the rotation begins are no longer usual.
@@ -45,7 +47,7 @@ STANDING = 1000
 
 
 class WindowOverflowError(RuntimeError):
-    """More views in one span than the window may hold."""
+    """More views in the spans that are kept than the window may hold."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,41 +100,16 @@ class _View(NamedTuple):
 _FRAME = attrgetter("frame")
 
 
-def angular_weights(angles_rad: Array, span_rad: float) -> tuple[Array, float]:
-    """Half the gap to both neighbours, circular in `span_rad`, scaled to sum pi; and the largest gap over the median.
-
-    `angles_rad` (n,) in any order and turn; no views: no weights and an infinite gap.
-    """
-    if not len(angles_rad):
-        return np.zeros(0), math.inf
-    turned = np.mod(angles_rad - angles_rad[0], span_rad)
-    order = np.argsort(turned, kind="stable")
-    gaps = np.diff(turned[order], append=turned[order[0]] + span_rad)
-    weights = np.empty(len(angles_rad))
-    weights[order] = (gaps + np.roll(gaps, 1)) / 2 * (math.pi / span_rad)
-    typical = np.median(gaps)
-    return weights, float(gaps.max() / typical) if typical > 1e-12 * span_rad else math.inf
-
-
-def split_weights(frames: NDArray[np.int64], angles_rad: Array, span_rad: float) -> tuple[Image, bool, bool]:
-    """Weights (3, n) of the even half, the odd half and the full set; are the halves complete; are they equal."""
-    weights = np.zeros((3, len(frames)))
-    complete = True
-    for row, chosen in enumerate((frames % 2 == 0, frames % 2 == 1, np.ones(len(frames), bool))):
-        weights[row, chosen], gap = angular_weights(angles_rad[chosen], span_rad)
-        complete &= gap <= GAP
-    difference = np.abs(weights[:2].mean(axis=0) - weights[2]).max(initial=0)
-    return weights.astype(np.float32), complete, bool(difference <= 1e-5 * weights[2].mean())
-
-
 class ProjectionWindow:
     """A ring of filtered views that always holds the newest span of angles.
 
     Parameters
     ----------
     span_rad : angle that the window covers; None: 2 pi for cone, pi for parallel beams, which may have 2 pi as well.
+    spans : how many spans of views are kept, 1 or 2; with 2 there is the window `before` the present one, too.
     backend : whose memory keeps the views, see `backproject.get`.
-    max_views, max_bytes : limits of the ring, the smaller one counts. It grows to what the scan needs, no further.
+    max_views, max_bytes : limits of the ring for all spans, the smaller one counts. It grows to what the scan needs,
+        no further.
 
     The order of the frames is that of their numbers; late ones are put where they belong. A new window starts
     by itself when the stage turns back by more than 1/100 of the span or leaps ahead by more than 1/2, and
@@ -145,16 +122,19 @@ class ProjectionWindow:
         geometry: ScanGeometry,
         span_rad: float | None = None,
         *,
+        spans: int = 1,
         backend: str = "cpu",
         max_views: int = 8192,
         max_bytes: int = 16 << 30,
     ) -> None:
-        spans = sorted({geometry.full_turn_rad, 2 * math.pi})
+        turns_rad = sorted({geometry.full_turn_rad, 2 * math.pi})
         self.span_rad = geometry.full_turn_rad if span_rad is None else float(span_rad)
-        if not any(math.isclose(self.span_rad, span, rel_tol=1e-6) for span in spans):
-            expected = " or ".join(f"{span:.6g}" for span in spans)
+        if not any(math.isclose(self.span_rad, turn_rad, rel_tol=1e-6) for turn_rad in turns_rad):
+            expected = " or ".join(f"{turn_rad:.6g}" for turn_rad in turns_rad)
             raise ValueError(f"span_rad: expected {expected} for a {geometry.beam} beam, got {span_rad!r}")
-        self.geometry = geometry
+        if spans not in (1, 2):
+            raise ValueError(f"spans: expected 1 or 2, got {spans!r}")
+        self.geometry, self.spans = geometry, spans
         make_ring = get(backend).make_ring
         view_bytes = make_ring(1, geometry.rows, geometry.cols).nbytes
         self.max_views = min(max_views, max_bytes // view_bytes)
@@ -172,6 +152,7 @@ class ProjectionWindow:
     def clear(self) -> None:
         """Forget all views; the ring keeps its memory."""
         self._views: list[_View] = []  # by frame number
+        self._first = 0  # index of the first view of the newest span; those before it are of the earlier one
         # Taken from the left, given back on the right: a view that has left stays readable for as long as possible.
         self._free = deque(range(self._ring.shape[0]))
         self._direction = 0  # +1 or -1 once it is known
@@ -180,6 +161,7 @@ class ProjectionWindow:
         self._step_rad = 1e-5 * self.span_rad  # typical; until there are two views, what counts as standing
         self._misfits = self._standing = 0
         self._window: Window | None = None
+        self._before: Window | None = None
 
     @property
     def obstacle(self) -> str:
@@ -191,7 +173,7 @@ class ProjectionWindow:
         return ""
 
     def __len__(self) -> int:
-        """Number of views held."""
+        """Number of views held, of all spans."""
         return len(self._views)
 
     @property
@@ -202,9 +184,13 @@ class ProjectionWindow:
     @property
     def fill(self) -> float:
         """Part of the span that is covered since the start, 0 to 1; at 1 there is a `window`."""
+        return self._fill(self._head_rad)
+
+    def _fill(self, head_rad: float) -> float:
+        """The same for the span that ends at this angle."""
         if not self._direction or self._start_rad is None:
             return 0.0
-        covered = abs(self._head_rad - self._start_rad)
+        covered = abs(head_rad - self._start_rad)
         return 1.0 if covered + END * self._step_rad >= self.span_rad else covered / self.span_rad
 
     def add(self, frame: int, angle_rad: float, projection: Image, pose: ArrayLike | None = None) -> Arrival:
@@ -246,35 +232,46 @@ class ProjectionWindow:
         self._occupants[view.slot] = view.serial
         insort(self._views, view, key=_FRAME)
         self._turn(angle_rad)
-        self._window = None
+        self._window = self._before = None
         return "late" if late else "new"
 
     def window(self) -> Window | None:
         """The window of this moment, or None while the span is not covered. The same object until the next `add`."""
         if self._window is None and self.fill == 1.0:
-            frames = np.array([view.frame for view in self._views], np.int64)
-            angles_rad = np.array([view.angle_rad for view in self._views])
-            weights, complete, equal = split_weights(frames, angles_rad, self.span_rad)
-            self._window = Window(
-                self._ring,
-                np.array([view.slot for view in self._views], np.int64),
-                np.array([view.serial for view in self._views], np.int64),
-                frames,
-                angles_rad,
-                self._matrices(angles_rad),
-                weights,
-                complete,
-                equal,
-                self._occupants,
-            )
+            self._window = self._window_of(self._views[self._first :])
         return self._window
 
-    def _matrices(self, angles_rad: Array) -> Array:
-        vectors = self.geometry.vectors(angles_rad)
-        for row, view in zip(vectors, self._views, strict=True):
+    def before(self) -> Window | None:
+        """The window of the span that ends where that of `window` begins: they share no view.
+
+        It is what `window` was when the view before its first was the newest, with what came late since. None while
+        that span is not covered, and always if one span is kept. The same object until the next `add`.
+        """
+        if self._before is None and self._first and self._fill(self._views[self._first - 1].angle_rad) == 1.0:
+            self._before = self._window_of(self._views[: self._first])
+        return self._before
+
+    def _window_of(self, views: list[_View]) -> Window:
+        """The window of these views, in order of their frame number."""
+        frames = np.array([view.frame for view in views], np.int64)
+        angles_rad = np.array([view.angle_rad for view in views])
+        vectors = self.geometry.vectors(angles_rad)  # (n, 12)
+        for row, view in zip(vectors, views, strict=True):
             if view.vectors is not None:
                 row[:] = view.vectors
-        return projection_matrices(self.geometry.beam, vectors, self.geometry.rows, self.geometry.cols)
+        weights, complete, equal = split_weights(frames, angles_rad, self.span_rad)
+        return Window(
+            self._ring,
+            np.array([view.slot for view in views], np.int64),
+            np.array([view.serial for view in views], np.int64),
+            frames,
+            angles_rad,
+            projection_matrices(self.geometry.beam, vectors, self.geometry.rows, self.geometry.cols),
+            weights,
+            complete,
+            equal,
+            self._occupants,
+        )
 
     def _fits(self, at: int, frame: int, angle_rad: float) -> bool:
         """Does a frame with this angle belong before view `at`?"""
@@ -285,7 +282,7 @@ class ProjectionWindow:
             return abs(angle_rad - after.angle_rad) <= LEAP * self.span_rad
         slack = BACK * self.span_rad
         return (
-            self._direction * (self._head_rad - angle_rad) < self._reach_rad
+            self._direction * (self._head_rad - angle_rad) < self.spans * self._reach_rad
             and self._direction * (after.angle_rad - angle_rad) >= -slack
             and (at == 0 or self._direction * (angle_rad - self._views[at - 1].angle_rad) >= -slack)
         )
@@ -312,11 +309,11 @@ class ProjectionWindow:
             self._free.remove(slot)
 
     def _turn(self, angle_rad: float) -> None:
-        """After an insertion: follow the rotation and drop what has left the span."""
+        """After an insertion: follow the rotation and drop what has left the spans."""
         newest = self._views[-1].angle_rad
         if self._start_rad is None:
             self._start_rad = angle_rad
-        recent = [view.angle_rad for view in self._views[-33:]]
+        recent = [view.angle_rad for view in self._views[max(self._first, len(self._views) - 33) :]]
         steps = sorted(abs(b - a) for a, b in pairwise(recent))
         if steps:
             self._step_rad = max(steps[len(steps) // 2], 1e-5 * self.span_rad)
@@ -334,11 +331,20 @@ class ProjectionWindow:
             self._head_rad = angle_rad
         if self._direction * (angle_rad - self._start_rad) < 0:
             self._start_rad = angle_rad
-        while self._direction * (self._head_rad - self._views[0].angle_rad) >= self._reach_rad:
+        # Also after a late view of the earlier span, which has moved the others.
+        while self._direction * (self._head_rad - self._views[self._first].angle_rad) >= self._reach_rad:
+            self._first += 1
+        # The earlier span reaches as far behind its own foremost view: measured from the head it might lack one view.
+        while self._first and (
+            self.spans == 1
+            or self._direction * (self._views[self._first - 1].angle_rad - self._views[0].angle_rad) >= self._reach_rad
+        ):
             self._drop(0)
+            self._first -= 1
 
     @property
     def _reach_rad(self) -> float:
+        """So far behind its foremost view a span holds views."""
         return self.span_rad - SAME * self._step_rad
 
     def _drop(self, at: int) -> None:
@@ -356,7 +362,7 @@ class ProjectionWindow:
         held = self._ring.shape[0]
         if held >= self.max_views:
             self._refuse(f"max_views, max_bytes: expected no more than {self.max_views} views")
-        needed, least = (int(part * self.span_rad / self._step_rad) + 8 for part in (SPARE, TIGHT))
+        needed, least = (int((part + self.spans - 1) * self.span_rad / self._step_rad) + 8 for part in (SPARE, TIGHT))
         size = min(max(2 * held, min(needed, 16 * held)), self.max_views)
         try:
             self._ring = self._ring.grown(size)
@@ -372,7 +378,8 @@ class ProjectionWindow:
         self._free = deque(range(held, size))
 
     def _refuse(self, expected: str, error: MemoryError | None = None) -> NoReturn:
-        needed = math.degrees(self.span_rad), int(self.span_rad / self._step_rad)
+        kept_rad = self.spans * self.span_rad
+        needed = math.degrees(kept_rad), int(kept_rad / self._step_rad)
         self.clear()
         raise WindowOverflowError(
             f"{expected} in {needed[0]:.0f} degrees, got a scan with about {needed[1]}: bin the frames or allow more"

@@ -8,27 +8,34 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numba
 import numpy as np
 import psutil
 import torch
 
 from tango_jit.cores import budget, usable_cores
-from tango_jit.learn import noise2inverse
+from tango_jit.learn import total_variation
 from tango_jit.learn.denoiser import Denoiser, Result
+from tango_jit.learn.tasks import TASKS
 from tango_jit.learn.unet import NetworkConfig
 from tango_jit.services.arrivals import Pace
 from tango_jit.services.backends import FAILURES, BackendChoice
-from tango_jit.services.denoiser_signals import BEST_ACCURACY, SIGNALS
+from tango_jit.services.comparison import NO_IMAGE, Comparison
+from tango_jit.services.denoiser_condition import condition
+from tango_jit.services.denoiser_signals import MODES, SIGNALS
+from tango_jit.services.earlier import Earlier
+from tango_jit.services.judgement import Judgement
+from tango_jit.services.moments import Moments
+from tango_jit.services.neighbours import Neighbours
 from tango_jit.services.rates import Curve, Rate
 from tango_jit.services.service import Clock, Service, State
 from tango_jit.services.slices import denoiser_signals
 from tango_jit.services.snapshot import write_snapshot
-from tango_jit.services.trainer_settings import check_network
+from tango_jit.stacks import StackError
 from tango_jit.streams import Denoised, Mailbox, Message, Publisher, Slice, Subscriber, View, Weights
 
 SILENCE_S = 5.0
 SLICE_FIELDS = tuple(f.name for f in dataclasses.fields(Slice) if f.name != "data")
-STALE_S = 30.0  # weights of a trainer that should publish every second or so
 
 
 class DenoiserService(Service):
@@ -59,11 +66,11 @@ class DenoiserService(Service):
         self._budget_bytes = budget_bytes
         self._inbox = Mailbox(budget_bytes, "newest")
         self._subscribers: tuple[Subscriber, ...] = ()
-        self._engine = Denoiser()
+        self._engine, self._comparison = Denoiser(), Comparison()
         self._latest: dict[str, Denoised] = {}
-        self._scores: dict[str, noise2inverse.Errors] = {}  # of the newest picture of each slice
-        self._guarded: set[str] = set()
+        self._judgement = Judgement()
         self._helped = False  # this network was seen to help on this series: before that a guard is no reason to worry
+        self._earlier, self._neighbours, self._moments = Earlier(), Neighbours(), Moments()
         self._series = ""
         self._curve, self._rate = Curve(), Rate()
         self._weights_at = 0.0
@@ -86,18 +93,22 @@ class DenoiserService(Service):
                 self._weights_at = self.clock()
         elif name == "guard":
             self._engine.guard = value
+        elif name == "compared_version":
+            self._comparison.choose(self._engine.remembered(value) if value else None)
 
     def snapshot(self, path: Path) -> None:
         """Write all slices of this moment to an HDF5 file. Raises ValueError or OSError in words."""
-        latest = dict(self._latest)
+        latest, tasks = dict(self._latest), self._judgement.tasks
         if not latest:
             raise ValueError("Snapshot: expected a picture, none has come yet")
-        write_snapshot(path.expanduser().absolute(), latest)
+        write_snapshot(path.expanduser().absolute(), latest, tasks)
 
     # ---- the worker
 
     def open(self) -> None:
-        torch.set_num_threads(self._threads)
+        numba.set_num_threads(min(self._threads, numba.get_num_threads()))
+        torch.set_num_threads(self._threads)  # after numba, which starts its threads and sets those of PyTorch
+        total_variation.warm_up()
         self._backend.choose()
         self._use_backend()
         self._inbox = Mailbox(self._budget_bytes, "newest")
@@ -105,6 +116,7 @@ class DenoiserService(Service):
 
     def _use_backend(self) -> None:
         self._backend.use(self._engine.move)
+        self._comparison.move(self._backend.name)
         self.publish(backend=self._backend.name)
         if self._backend.why:
             self.trouble(self._backend.why)
@@ -143,7 +155,6 @@ class DenoiserService(Service):
 
     def _load(self, weights: Weights) -> None:
         try:
-            check_network(NetworkConfig.from_dict(weights.network))
             if self._engine.load(weights):
                 self._weights_at = self.clock()
                 if weights.patch_accuracy is None:  # reset, loaded or rolled back: the trainer has not scored it yet
@@ -161,28 +172,46 @@ class DenoiserService(Service):
         removed = tuple(s.name for name in known - names for s in denoiser_signals(name))
         for name in known - names:
             self._latest.pop(name, None)
-            self._scores.pop(name, None)
-            self._guarded.discard(name)
+            self._judgement.forget(name)
             self._engine.forget(name)
+            self._comparison.forget(name)
+            self._earlier.forget(name)
+            self._moments.forget(name)
         self.replace_signals(added, removed)
-        self.publish(guard_active=bool(self._guarded), **self._accuracies())
+        self.publish(guard_active=self._judgement.guarded, **self._judgement.figures())
 
     def _denoise(self, message: Slice) -> None:
         if f"denoised_{message.slice}" not in self.signals:
             return  # removed meanwhile, or its view is still to come
         if message.series != self._series:
             self._begin(message.series)
+        latest = self._latest.get(message.slice)
+        if latest is not None and latest.geometry != message.geometry:
+            self._engine.forget(message.slice)
+            self._comparison.forget(message.slice)
         started = time.perf_counter()
         values = self.values
-        even, odd, *full = message.data[:, message.data.shape[1] // 2]
-        # A half with a gap is dim or streaky where its views are missing: then only the whole says how much is there.
-        mode = "full" if values["mode"] == "FULL" or not message.complete else "halves"
-        result = self._engine(
-            even, odd, full[0] if full else None, mode=mode, name=message.slice, complete=message.complete
-        )
-        picture = result.image if values["enabled"] else result.raw
+        before = self._earlier.exchange(message)
+        weights = self._engine.weights
+        network = NetworkConfig() if weights is None else NetworkConfig.from_dict(weights.network)
+        self._neighbours.ask(network, self._subscribers[0])
+        shown = message
+        try:
+            shown = self._moments.stack(message, network)
+            # Of several moments the first ones have views of the turn before: it is no judge of them.
+            images, how = self._given(shown, before if network.frames == 1 else None)
+            how |= {"with_uncertainty": values["uncertainty"], "made_for": weights}
+            result = self._engine(*images, name=message.slice, **how)
+            self._neighbours.fit()
+        except StackError as error:
+            result = self._neighbours.missing(error, message, self.clock())
+        if not values["enabled"]:
+            result = dataclasses.replace(
+                result, image=result.raw, guarded=False, blend=None, uncertainty=None, task="DENOISE"
+            )
+        picture = result.image
         inference_ms = 1e3 * (time.perf_counter() - started)
-        fields = {name: getattr(message, name) for name in SLICE_FIELDS}
+        fields = {name: getattr(shown, name) for name in SLICE_FIELDS}
         denoised = Denoised(
             **fields,
             weights_version=result.weights_version,
@@ -191,56 +220,77 @@ class DenoiserService(Service):
         )
         self._latest[message.slice] = denoised
         self._denoised_out.send(denoised)
-        self._show(message, picture, result, inference_ms)
+        self._show(shown, picture, result, inference_ms, self._compared(network, message, shown, before))
 
-    def _show(self, message: Slice, picture: np.ndarray, result: Result, inference_ms: float) -> None:
+    def _compared(
+        self, network: NetworkConfig, message: Slice, shown: Slice, before: np.ndarray | None
+    ) -> dict[str, Any]:
+        """The other version on the same slice: its own images of the same moment, for the same task, or nothing."""
+        other, name = self._comparison.network, message.slice
+        if other is None or other.task != network.task:
+            return self._comparison.nothing(name)
+        if other.frames > 1 and other.stack == network.stack:
+            images, how = self._given(shown, None)
+        elif other.frames == 1 and shown.last_frame == message.last_frame:
+            images, how = self._given(message, before)
+        else:
+            return self._comparison.nothing(name)
+        return self._comparison.values(name, *images, **how)
+
+    def _given(self, message: Slice, before: np.ndarray | None) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """What `Denoiser` takes of a slice, in order and by name."""
+        even, odd, *full = message.data
+        # A half with a gap is dim or streaky where its views are missing: then only the whole says how much is there.
+        mode = MODES[self.values["mode"]] if message.complete else "full"
+        how = {"complete": message.complete, "before": before, "mode": mode}
+        return (even, odd, full[0] if full else None), how
+
+    def _show(
+        self, message: Slice, picture: np.ndarray, result: Result, inference_ms: float, compared: dict[str, Any]
+    ) -> None:
         """Publish one picture and what is known of it, in one step."""
         now = self.clock()
         if message.slice == next(iter(self._latest)):  # once an update
             self._pace.beat(now)
         self._rate.add(now)
-        self._guarded = self._guarded | {message.slice} if result.guarded else self._guarded - {message.slice}
         self._helped |= result.weights_version > 0 and not result.guarded
-        self._scores.pop(message.slice, None)
+        self._judgement.take(message.slice, result)
+        figures, quality_db = self._judgement.figures(), result.quality_db
         if len(result.errors):
-            self._scores[message.slice] = result.errors
-        accuracies = self._accuracies()
-        if len(result.errors):
-            self._curve.add(now, accuracies["accuracy"])
+            self._curve.add(now, figures["accuracy"])
         self.announce(
             **{
                 f"denoised_{message.slice}": picture,
                 f"raw_{message.slice}": result.raw,
                 f"frame_number_{message.slice}": message.last_frame,
                 f"accuracy_{message.slice}": np.nan if result.accuracy is None else result.accuracy,
+                f"quality_{message.slice}": np.nan if quality_db is None else quality_db,
+                f"uncertainty_{message.slice}": NO_IMAGE if result.uncertainty is None else result.uncertainty,
             },
-            **accuracies,
+            **compared,
+            **figures,
             generation=message.generation,
             weights_version=result.weights_version,
             latency_ms=1e3 * (now - message.timestamp_s),
             inference_ms=inference_ms,
             precision=self._engine.precision,
+            task=result.task,
+            shows=TASKS[result.task].shows,
+            evidence="NONE" if result.evidence is None else result.evidence.upper(),
             slices_denoised=self.values["slices_denoised"] + 1,
-            guard_active=bool(self._guarded),
+            guard_active=self._judgement.guarded,
         )
 
     def _begin(self, series: str) -> None:
         """Another scan: what was seen of the earlier one says nothing about it."""
         self._series, self._helped, self._pace = series, False, Pace(SILENCE_S)
-        self._scores.clear()
-        self._latest.clear()
-        for name in self._guarded:
+        self._judgement.clear()
+        self._earlier.clear()
+        self._moments.clear()
+        for name in self._latest:
             self._engine.forget(name)
-        self._guarded = set()
-
-    def _accuracies(self) -> dict[str, float]:
-        """Accuracy of all the slices on display together; NaN: nothing to take it from."""
-        scores = np.concatenate([np.empty((0, 2)), *self._scores.values()])
-        accuracy, ratio = noise2inverse.accuracy(scores), noise2inverse.ratio_of_means(scores)
-        return {
-            "accuracy": np.nan if accuracy is None else accuracy,
-            "accuracy_ratio": np.nan if ratio is None else ratio,
-        }
+            self._comparison.forget(name)
+        self._latest.clear()
 
     # ---- how it is
 
@@ -248,6 +298,7 @@ class DenoiserService(Service):
         now = self.clock()
         return {
             "accuracy_history": self._curve.array(),
+            "versions": np.array(self._engine.versions, np.int64),
             "weights_age_s": now - self._weights_at if self._weights_at else np.nan,
             "rate_hz": self._rate.per_second(now),
             "slices_dropped": self._inbox.dropped,
@@ -258,25 +309,13 @@ class DenoiserService(Service):
         return self._backend.told(*self._condition(), self._engine.trouble)
 
     def _condition(self) -> tuple[State, str]:
-        now, values = self.clock(), self.values
-        trouble = next((s.trouble for s in self._subscribers if s.trouble), "")
-        if self._pace.silent(now):
-            return State.STANDBY, f"no slices: {trouble or 'connected, no data'}"
-        if not values["enabled"]:
-            return State.RUNNING, "not enabled: slices pass as reconstructed"
-        if not values["weights_version"] and values["frozen"]:
-            return State.ALARM, "frozen without weights: slices pass as reconstructed until frozen is false"
-        if not values["weights_version"]:
-            return State.RUNNING, f"no weights yet: slices pass as reconstructed {trouble}".rstrip()
-        if values["guard_active"] and not self._helped:
-            return State.RUNNING, "learning: slices are shown as reconstructed until the network helps"
-        if values["guard_active"]:
-            return State.ALARM, "guard active: denoised slices are not surely better, they are shown as reconstructed"
-        if not values["frozen"] and now - self._weights_at > STALE_S:
-            age = f"weights are {now - self._weights_at:.0f} s old: is the trainer running?"
-            return State.ALARM, f"{age} {trouble}".rstrip()
-        notes = ", frozen" if values["frozen"] else ""
-        if values["accuracy"] < BEST_ACCURACY:
-            notes += "; accuracy below 0.5: the halves differ by more than noise (streaks, motion)"
-        rate = self._rate.per_second(now)
-        return State.RUNNING, f"{rate:.1f} slices/s with weights {values['weights_version']}{notes}"
+        now = self.clock()
+        return condition(
+            self.values,
+            weights_age_s=now - self._weights_at,
+            rate_hz=self._rate.per_second(now),
+            silent=self._pace.silent(now),
+            helped=self._helped,
+            missing=self._neighbours.told(now),
+            trouble=next((s.trouble for s in self._subscribers if s.trouble), ""),
+        )

@@ -1,16 +1,20 @@
 """The signals of the denoiser, those of its slices apart (see slices.py)."""
 
+from collections.abc import Mapping
+
+from tango_jit.learn.denoiser import Mode
+from tango_jit.learn.tasks import TASKS
 from tango_jit.signals import Signal, history, setting
 
-BEST_ACCURACY = 0.5  # of a perfect denoiser of independent noise; below it the halves differ by more than noise
+MODES: Mapping[str, Mode] = {"AUTO": "trained", "HALVES": "halves", "FULL": "full"}
 
 SETTINGS = (
     setting("enabled", "bool", "Denoise; otherwise slices pass as reconstructed.", default=True),
     setting(
         "mode",
         "enum",
-        "HALVES: the mean of both denoised halves; FULL: the denoised whole slice.",
-        choices=("HALVES", "FULL"),
+        "AUTO: what the network was trained for; HALVES: the mean of both denoised halves; FULL: the denoised whole.",
+        choices=tuple(MODES),
     ),
     setting(
         "frozen",
@@ -22,20 +26,84 @@ SETTINGS = (
     setting(
         "guard",
         "bool",
-        "Show the slice as reconstructed while the denoised one is not surely better (accuracy above 0.75).",
+        "Show of the network's change what is surely better than the slice as reconstructed, and otherwise that slice "
+        "(see quality, share and guard_active); of tasks other than DENOISE all or nothing. Without it: whatever the "
+        "network makes of it.",
         default=True,
+    ),
+    setting(
+        "uncertainty",
+        "bool",
+        "Make the maps uncertainty_<n> as well: what each pixel may be wrong by. Takes a second pass of the network.",
+        default=False,
+    ),
+    setting(
+        "compared_version",
+        "int",
+        "Show what this version of the weights, one of versions, makes of the same slices as well, however many newer "
+        "ones come: compared_<n>, and its quality in comparison_<n>. 0: none.",
+        default=0,
+        minimum=0,
+        memorized=False,
     ),
 )
 READINGS = (
     Signal(
+        "task", "enum", "What the weights in use make of a slice; see shows.", choices=tuple(TASKS), default="DENOISE"
+    ),
+    Signal("shows", "str", "What the pictures denoised_<n> are, with their unit."),
+    Signal(
+        "versions", "int", "The versions of the weights that are remembered, oldest first.", shape=(16,), level="expert"
+    ),
+    Signal(
+        "quality",
+        "float",
+        "By so much at least the worst of the displayed slices has less noise than as reconstructed, 95 times of 100; "
+        "0: it is shown as reconstructed. Streaks of too few views are no noise. Of DENOISE alone.",
+        unit="dB",
+        format="%5.1f",
+    ),
+    Signal(
         "accuracy",
         "float",
-        "Accuracy on the halves of the displayed slices (1: no denoising, 0.5: perfect, below: streaks or motion).",
+        "Accuracy of the network on the displayed slices (1: no better than without; DENOISE: 0.5 is perfect, below: "
+        "streaks or motion); see evidence.",
         format="%6.4f",
         warning=(None, 1.0),
     ),
     Signal(
+        "accuracy_band",
+        "float",
+        "The accuracy is right within so much, 95 times of 100.",
+        format="%6.4f",
+        level="expert",
+    ),
+    Signal(
+        "share",
+        "float",
+        "Part of what the network changes that is shown, by power; bands of frequencies in which it is not better than "
+        "the slice as reconstructed are left out.",
+        unit="%",
+        format="%5.1f",
+        level="expert",
+    ),
+    Signal(
+        "streaks",
+        "float",
+        "Part of what the halves differ by that is no noise but streaks of too few views; known where two turns are.",
+        unit="%",
+        format="%5.1f",
+        level="expert",
+    ),
+    Signal(
         "accuracy_ratio", "float", "The same as ratio of the means over the slices.", format="%6.4f", level="expert"
+    ),
+    Signal(
+        "evidence",
+        "enum",
+        "What the accuracy was measured on: TURNS: the slice of a turn before, where nothing moved; HALVES: the halves "
+        "of the present one.",
+        choices=("NONE", "HALVES", "TURNS"),
     ),
     history("accuracy_history", "accuracy over time: s since the epoch, accuracy."),
     Signal("weights_version", "int", "Version of the weights in use; 0: none yet."),
@@ -53,7 +121,12 @@ READINGS = (
     Signal("rate_hz", "float", "Denoised slices per second, all together.", unit="Hz", format="%6.2f"),
     Signal("slices_denoised", "int", "Slices published since the start."),
     Signal("slices_dropped", "int", "Slices that were passed over because newer ones had come.", level="expert"),
-    Signal("guard_active", "bool", "The guard shows the reconstruction instead of the denoised slice.", default=False),
+    Signal(
+        "guard_active",
+        "bool",
+        "The guard shows the slice as reconstructed (SEGMENT: cut at its threshold), not what the network makes.",
+        default=False,
+    ),
     Signal("generation", "int", "Generation of the last slice.", level="expert"),
     Signal("backend", "str", "Where the network runs; where that is not as asked for, the status says why."),
     Signal(

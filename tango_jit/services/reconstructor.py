@@ -90,7 +90,7 @@ class ReconstructorService(Service):
         self._arrivals = Arrivals(SILENCE_S)
         self._unused = 0  # frames of series that were not announced, or that nothing can be done with yet
         self._frame_rate, self._slice_rate = Rate(), Rate()
-        self._updates = Updates()
+        self._updates = Updates(self._budget_bytes)
         for command, progress in self._spare_time.asked.items():
             self.trouble(f"{command} was given up: its window is gone for good")
             self.publish(**{progress: 0.0})
@@ -182,8 +182,8 @@ class ReconstructorService(Service):
     # ---- the worker
 
     def open(self) -> None:
-        torch.set_num_threads(self._frame_threads)
         numba.set_num_threads(min(self._slice_threads, numba.get_num_threads()))
+        torch.set_num_threads(self._frame_threads)  # after numba, which starts its threads and sets those of PyTorch
         self.set_state(State.INIT, "compiling the backprojector: the first start takes a while")
         preprocess.warm_up()
         volume.warm_up()
@@ -346,26 +346,26 @@ class ReconstructorService(Service):
             self._slices_out.send(view, retain="view")
         started, since = time.perf_counter(), max(self._updates.taken_at_s, self._moved_at)
         pictures: dict[str, Any] = {}
-        self._pipeline.keep(geometries.values())
+        stacks = self._updates.stacks.of(geometries, self._pipeline.geometry, self._slices_out)
+        self._pipeline.keep(place for stack in stacks.values() for place in stack)
         for name, geometry in geometries.items():
-            planes = self._updates.reconstruct(self._pipeline, window, name, geometry)
+            planes = self._updates.reconstruct(self._pipeline, window, name, stacks[name])
             if planes is not None:
                 span = (window.first_frame, window.last_frame, since, window.complete)
                 self._slices_out.send(Slice(name, generation, geometry, self._header.series, *span, planes))
                 pictures |= {f"slice_{name}": full_slice(planes), f"frame_number_{name}": window.last_frame}
         now = self.clock()
         self._slice_rate.add(now, len(pictures) // 2)
-        self._updates.done(generation, now)
+        self._updates.done(generation, now, time.perf_counter() - started)
         with self._lock:
             known = self.signals
-            # Of slices that were removed while they were reconstructed.
-            for gone in self._updates.problems.keys() - {"scan", *self._table.names}:
-                del self._updates.problems[gone]
+            self._updates.forget_all_but(self._table.names)
             self.announce(
                 shown_generation=generation,
                 slices_reconstructed=self.values["slices_reconstructed"] + len(pictures) // 2,
                 reconstruction_ms=1e3 * (time.perf_counter() - started),
                 latency_ms=1e3 * (now - since),
+                depth=self._updates.stacks.depth,
                 **{k: v for k, v in pictures.items() if k in known},
             )
 
@@ -393,7 +393,7 @@ class ReconstructorService(Service):
         if self._header is None or subscriber is None:
             trouble = (subscriber.trouble if subscriber else "") or "connected, no data yet"
             return State.STANDBY, f"waiting for a detector: {trouble}"
-        problems = dict(self._updates.problems)  # a copy in one step: doors remove slices meanwhile
+        problems = self._updates.told()
         waiting, series = len(self._inbox), self._header.series
         told = condition(series, arrivals, problems, self._pipeline, waiting=waiting, lossy=lossy, now_s=now)
         rate, count = self._slice_rate.per_second(now), len(self._table.geometries)

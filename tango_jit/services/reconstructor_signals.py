@@ -149,6 +149,12 @@ COUNTS = (
         warning=(None, 5),
     ),
     Signal("slices_reconstructed", "int", "Slices published since the start."),
+    Signal(
+        "depth",
+        "int",
+        "Planes of the published slices: each slice and its neighbours, as many as a receiver (the denoiser) wishes.",
+        default=1,
+    ),
     Signal("generation", "int", "Counts changes of slices, filter, centre, flat field and series.", level="expert"),
     Signal(
         "shown_generation",

@@ -14,7 +14,13 @@ from tango_jit.services.service import ITEM_NAME
 from tango_jit.signals import Signal
 
 DEFAULTS = ("xy", "xz", "yz")  # the names that say where a slice lies
-RESERVED = ("endpoint", "history", "ratio")  # denoised_endpoint, accuracy_history, accuracy_ratio are other things
+RESERVED = (
+    "endpoint",
+    "history",
+    "ratio",
+    "band",
+    "version",
+)  # denoised_endpoint, accuracy_history and such are other things
 SMALLEST = 8  # pixels a side: what the network needs
 MOST = 32
 LARGEST = 4096  # pixels a side: the image attributes' limit
@@ -46,7 +52,16 @@ def denoiser_signals(name: str) -> tuple[Signal, ...]:
         image(f"denoised_{name}", f"Slice {name}, denoised: attenuation."),
         image(f"raw_{name}", f"Slice {name} as reconstructed: attenuation."),
         frame_number(name),
-        Signal(f"accuracy_{name}", "float", "Accuracy on this slice's own halves (1: no denoising, 0.5: perfect)."),
+        Signal(f"accuracy_{name}", "float", "Accuracy of the network on this slice (1: no denoising, 0.5: perfect)."),
+        Signal(
+            f"quality_{name}", "float", "By so much at least the picture has less noise than the raw one.", unit="dB"
+        ),
+        image(
+            f"uncertainty_{name}",
+            f"Slice {name}, denoised: standard deviation of each pixel's error.",
+        ),
+        image(f"compared_{name}", f"Slice {name} by the weights of compared_version: attenuation."),
+        Signal(f"comparison_{name}", "float", f"Quality of compared_{name}, see quality_{name}.", unit="dB"),
     )
 
 

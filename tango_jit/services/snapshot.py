@@ -9,12 +9,14 @@ from pathlib import Path
 import h5py
 
 from tango_jit import __version__
+from tango_jit.learn.tasks import TASKS
 from tango_jit.services.files import new_file
 from tango_jit.streams import Denoised
 
 
-def write_snapshot(path: Path, slices: Mapping[str, Denoised]) -> None:
-    """Write slices as NXdata groups (denoised, raw in 1/mm; depth, rows, columns) to a new HDF5 file.
+def write_snapshot(path: Path, slices: Mapping[str, Denoised], tasks: Mapping[str, str]) -> None:
+    """Write slices as NXdata groups (denoised, raw; depth, rows, columns) to a new HDF5 file, in 1/mm. By their names
+    `tasks` says what was made of them: pictures of another task than DENOISE have no unit.
 
     The file is complete or not there. Raises ValueError if the folder is missing or the file exists, OSError.
     """
@@ -25,7 +27,8 @@ def write_snapshot(path: Path, slices: Mapping[str, Denoised]) -> None:
             group.attrs.update({"NX_class": "NXdata", "signal": "denoised"})
             for index, field in enumerate(("denoised", "raw")):
                 data = group.create_dataset(field, data=message.data[index])
-                data.attrs["units"] = "1/mm"
+                restored = field == "raw" or TASKS[tasks[name]].restores
+                data.attrs["units"] = "1/mm" if restored else "1"
             group.attrs.update(
                 {
                     "series": message.series,
@@ -34,6 +37,7 @@ def write_snapshot(path: Path, slices: Mapping[str, Denoised]) -> None:
                     "timestamp_s": message.timestamp_s,
                     "generation": message.generation,
                     "weights_version": message.weights_version,
+                    "task": tasks[name],
                     "geometry": json.dumps(message.geometry.to_dict()),
                 }
             )

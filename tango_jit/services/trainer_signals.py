@@ -3,7 +3,9 @@
 from typing import Any
 
 from tango_jit.learn.patches import SAMPLINGS
-from tango_jit.learn.unet import PRESETS
+from tango_jit.learn.tasks import TASKS
+from tango_jit.learn.unet import PRESETS, TARGETS
+from tango_jit.services.pairs import SPLITS
 from tango_jit.signals import Kind, Signal, history, setting
 
 
@@ -20,10 +22,45 @@ NETWORK = (
         choices=PRESETS,
         default="PRODUCT",
     ),
+    field(
+        "task",
+        "enum",
+        f"What the network learns to show. {'; '.join(f'{name}: {task.shows}' for name, task in TASKS.items())}. Needs "
+        "ResetNetwork; a preset sets DENOISE.",
+        choices=tuple(TASKS),
+        default="DENOISE",
+    ),
     field("features", "int", "Feature maps C of the first level; needs ResetNetwork.", minimum=1, maximum=64),
-    field("depth", "int", "Neighbouring slices Z that the network sees; only 1 so far.", minimum=1, maximum=64),
-    field("frames", "int", "Points in time T that the network sees; only 1 so far.", minimum=1, maximum=64),
+    field(
+        "depth",
+        "int",
+        "Neighbouring slices Z that the network sees, a pixel apart: an odd number. The reconstructor then makes so "
+        "many of each. Needs ResetNetwork.",
+        minimum=1,
+        maximum=63,
+    ),
+    field(
+        "depth_auto",
+        "bool",
+        "The depth follows the scan: 3 slices for a guided network, 1 where the detector has a single row. Writing "
+        "depth ends it.",
+        default=True,
+    ),
+    field(
+        "frames",
+        "int",
+        "Points in time T that the network sees of each slice, instead of its neighbours: an odd number, their turns "
+        "within two. Needs ResetNetwork.",
+        minimum=1,
+        maximum=63,
+    ),
     field("frame_interval", "int", "Projections between those points in time.", minimum=1, maximum=10_000),
+    field(
+        "target",
+        "enum",
+        "Which of those points in time is shown: the MIDDLE one, which lags behind, or the LAST. Needs ResetNetwork.",
+        choices=tuple(name.upper() for name in TARGETS),
+    ),
 )
 TRAINING = (
     field("learning_rate", "float", "Step size of Adam.", minimum=1e-7, maximum=1.0, format="%9.6f"),
@@ -37,6 +74,13 @@ TRAINING = (
         maximum=512,
     ),
     field("buffer_size", "int", "Pairs kept: the newest ones.", minimum=1, maximum=100_000),
+    field(
+        "buffer_auto",
+        "bool",
+        "The size of the buffer follows the stream: fewer pairs where old ones no longer say what new ones do, more "
+        "where the network knows them by heart. Writing buffer_size ends it.",
+        default=False,
+    ),
     setting(
         "reuse_wanted",
         "float",
@@ -62,6 +106,14 @@ TRAINING = (
         "Where patches lie: in the slices on display, anywhere in the region, or half and half.",
         choices=SAMPLINGS,
     ),
+    setting(
+        "split",
+        "enum",
+        "What is predicted from what. TURNS: a whole slice from that of the turn before, where nothing moved; HALVES: "
+        "the odd from the even views of one turn; AUTO: TURNS, unless nearly everything moves.",
+        choices=SPLITS,
+        level="expert",
+    ),
     Signal(
         "region",
         "float",
@@ -70,19 +122,55 @@ TRAINING = (
         shape=(6,),
         writable=True,
     ),
+    Signal(
+        "container",
+        "float",
+        "Upright cylinder that the centres of patches lie in: x, y, radius, z from, z to; empty: none.",
+        unit="mm",
+        shape=(5,),
+        writable=True,
+    ),
+    field(
+        "container_auto",
+        "bool",
+        "The container is found in the newest projections, again and again. Writing container ends it.",
+        default=False,
+    ),
 )
 READINGS = (
-    Signal("settings", "str", "Network, training and region as JSON.", level="expert"),
+    Signal("settings", "str", "Network, training, region and container as JSON.", level="expert"),
+    Signal("container_found", "str", "What was last found as the container, or why there is none."),
     Signal(
         "patch_accuracy",
         "float",
-        "Accuracy on new pairs before they are trained on (1: no denoising, 0.5: perfect).",
+        "Accuracy on new pairs before they are trained on (1: no better than without; DENOISE: 0.5 is perfect).",
         format="%6.4f",
         warning=(None, 1.0),
     ),
+    Signal(
+        "patch_accuracy_band",
+        "float",
+        "The accuracy is right within this much, 95 times of 100.",
+        format="%6.4f",
+    ),
     Signal("patch_accuracy_ratio", "float", "The same as ratio of the means.", format="%6.4f", level="expert"),
     history("accuracy_history", "patch_accuracy over time: s since the epoch, accuracy."),
-    Signal("loss", "float", "Mean squared error of the last steps, in units of the scale.", format="%8.5f"),
+    Signal("jumps", "int", "Changes of the experiment that nobody announced, found in the new pairs."),
+    Signal("last_jump", "str", "What jumped last; empty: nothing has."),
+    Signal(
+        "network_from",
+        "str",
+        "What the present network began from: an untrained one, a file of the weights folder, one that was loaded, "
+        "a version, an earlier regime.",
+    ),
+    Signal("resumed_from", "str", "The weights of the run before that training goes on from; empty: it began anew."),
+    Signal("weights_folder", "str", "Where weights are kept; empty: nowhere.", level="expert"),
+    Signal(
+        "loss",
+        "float",
+        "Loss of the last steps; DENOISE: mean squared error in units of the scale.",
+        format="%8.5f",
+    ),
     Signal(
         "steps", "int", "Training steps since the network was reset, loaded, rolled back or moved to another device."
     ),
@@ -91,6 +179,7 @@ READINGS = (
     Signal("samples_per_s", "float", "New pairs per second.", unit="Hz", format="%6.1f"),
     Signal("reuse", "float", "How often a pair is drawn on average.", format="%5.1f"),
     Signal("buffer_fill", "float", "How much of the buffer is used.", format="%5.2f", default=0.0),
+    Signal("split_used", "enum", "The split that the present pairs come from.", choices=SPLITS[1:], level="expert"),
     Signal("weights_version", "int", "Version of the newest published weights."),
     Signal("parameters", "int", "Parameters of the network.", level="expert"),
     Signal("scale_per_mm", "float", "What samples are divided by.", unit="1/mm", format="%9.6f", level="expert"),

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 from numpy.typing import NDArray
 
 from tango_jit.geometry import SliceGeometry
 from tango_jit.recon.pipeline import Pipeline
 from tango_jit.recon.window import Window
+from tango_jit.services.stacks import Stacks
 
 LATE_S = 0.25  # frames that wait for longer go before the slices
 CATCH_UP_S = 1.0  # but for no longer than this
@@ -17,7 +20,9 @@ HALF_SCAN = 0.4  # part of the views that see a point; with a detector beside th
 class Updates:
     """The updates of one scan. Times are seconds of the service's clock."""
 
-    def __init__(self) -> None:
+    def __init__(self, budget_bytes: int) -> None:
+        """`budget_bytes`: see `Stacks`."""
+        self.stacks = Stacks(budget_bytes)
         self.shown_generation = -1
         """The generation of the slices that are shown."""
         self.problems: dict[str, str] = {}
@@ -44,15 +49,27 @@ class Updates:
             return False
         return self.shown_generation != generation or self._frames >= every
 
-    def done(self, generation: int, now_s: float) -> None:
+    def told(self) -> dict[str, str]:
+        """All problems, a copy in one step: doors remove slices meanwhile."""
+        return dict(self.problems) | self.stacks.problems
+
+    def done(self, generation: int, now_s: float, took_s: float) -> None:
+        self.stacks.took(took_s)
         self.shown_generation, self._frames, self._at_s = generation, 0, now_s
 
+    def forget_all_but(self, names: Iterable[str]) -> None:
+        """Problems of slices that are no more, removed while they were reconstructed, are none."""
+        for gone in self.problems.keys() - {"scan", *names}:
+            del self.problems[gone]
+
     def reconstruct(
-        self, pipeline: Pipeline, window: Window, name: str, geometry: SliceGeometry
+        self, pipeline: Pipeline, window: Window, name: str, stack: tuple[SliceGeometry, ...]
     ) -> NDArray[np.float32] | None:
-        """A slice as planes (2 or 3, 1, rows, cols) in mm^-1, or None and a problem if this scan cannot show it."""
+        """A slice and its neighbours as planes (2 or 3, depth, rows, cols) in mm^-1, or None and a problem if this scan
+        cannot show it."""
+        geometry = stack[len(stack) // 2]
         try:
-            planes = pipeline.reconstruct(window, geometry)
+            planes = np.concatenate([pipeline.reconstruct(window, place) for place in stack], axis=1)
         except ValueError as error:  # off the plane of a fan
             self.problems[name] = str(error)
             return None

@@ -326,7 +326,8 @@ class Weights(Message):
 
     `network`: what to build (preset, features, ...), plain values. `scale` in mm^-1: samples are divided by it, what
     the network gives is multiplied by it. `patch_accuracy`: the trainer's figure, None while there is none.
-    `generation`: that of the view it was trained on. `tensors`: a safetensors file.
+    `generation`: that of the view it was trained on. `split`: it was trained on the halves of one turn, or on whole
+    slices of two turns. `tensors`: a safetensors file.
     """
 
     htype = "weights"
@@ -337,6 +338,7 @@ class Weights(Message):
     scale: Annotated[float, checks.positive]
     patch_accuracy: Figure
     generation: Whole
+    split: Annotated[Literal["halves", "turns"], checks.one_of("halves", "turns")]
     tensors: Annotated[bytes, BytesPayload()] = field(repr=False)
 
 

@@ -14,6 +14,7 @@ from tango_jit.streams.messages import Message
 
 TICK_S = 0.05
 REBIND_S = 2.0
+SETTLE_S = 1.0  # so long after a rebind those count as subscribed who were before: they come back meanwhile
 ASSUMED_BYTES = 4 << 20  # frames up to this size need no second socket
 FEWEST_MESSAGES = 8  # what is retained comes in one burst, to a subscriber that may be slow
 MOST_MESSAGES = 1000
@@ -41,6 +42,9 @@ class Publisher:
         self._budget = budget_bytes
         self._retained: dict[str, list[bytes]] = {}
         self._class_bytes = ASSUMED_BYTES
+        self._subscribed: set[bytes] = set()
+        self._before: set[bytes] = set()  # what was subscribed to when the socket was last made anew
+        self._rebound_at = 0.0
         self._lock = threading.Lock()  # around the socket, which is not thread-safe
         self._stop = threading.Event()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
@@ -83,6 +87,12 @@ class Publisher:
         with self._lock:
             self._retained.pop(key, None)
 
+    @property
+    def subscriptions(self) -> frozenset[bytes]:
+        """The prefixes that somebody subscribes to, as they were a moment ago."""
+        with self._lock:
+            return frozenset(self._subscribed | self._before)
+
     def close(self) -> None:
         """End at once: what is still queued is lost. Twice is no error."""
         self._stop.set()
@@ -112,12 +122,17 @@ class Publisher:
         while not self._stop.wait(TICK_S):
             with self._lock:
                 self._welcome()
+                if self._before and time.monotonic() - self._rebound_at > SETTLE_S:
+                    self._before.clear()
 
     def _welcome(self) -> None:
         """Send what is retained if somebody subscribed since the last look."""
         subscribed = False
         while self._socket.poll(0):
-            subscribed |= self._socket.recv().startswith(b"\x01")
+            change = self._socket.recv()
+            added = change.startswith(b"\x01")
+            (self._subscribed.add if added else self._subscribed.discard)(change[1:])
+            subscribed |= added
         if subscribed:
             for parts in self._retained.values():
                 self._socket.send_multipart(parts)
@@ -138,6 +153,9 @@ class Publisher:
 
     def _rebind(self) -> None:
         self._socket.close(linger=0)
+        self._before |= self._subscribed
+        self._subscribed = set()
+        self._rebound_at = time.monotonic()
         deadline = time.monotonic() + REBIND_S
         while True:
             self._socket = self._open()

@@ -56,6 +56,7 @@ class Subscriber:
         self._kind = kind
         self._prefixes = tuple(prefixes) if kind == "sub" else ()
         self._wants_headers = any(prefix.startswith(HEADER) or HEADER.startswith(prefix) for prefix in self._prefixes)
+        self._wish = b""
         self._clock = clock
         self._unresolved = ""
         self._refused = ""
@@ -72,6 +73,11 @@ class Subscriber:
         if self.connected:
             return self._refused
         return self._unresolved or f"no connection to {self._endpoint or 'anything'} yet"
+
+    def wish(self, prefix: bytes) -> None:
+        """Also subscribe to this prefix, in place of the last wish; empty: to none. For a Publisher that looks at its
+        `subscriptions`. It hears of it within about a tenth of a second, or as soon as there is a connection."""
+        self._wish = prefix
 
     def close(self) -> None:
         """Stop receiving, within 1 s; a `resolve` that takes longer is left to end by itself. Twice is no error."""
@@ -123,6 +129,7 @@ class Subscriber:
         """Take messages until the connection breaks or nothing has come for `patience_s`."""
         heard_at = time.monotonic()
         while not self._stop.is_set() and time.monotonic() - heard_at < patience_s:
+            link.wish(self._wish)
             link.wait(min(TICK_S, patience_s))
             was_connected = self.connected
             self.connected = link.is_connected(was_connected)
@@ -162,6 +169,7 @@ class _Link:
         self, context: zmq.Context[zmq.Socket[bytes]], kind: str, endpoint: str, prefixes: Sequence[bytes]
     ) -> None:
         self.endpoint = endpoint
+        self._wish = b""
         self._socket = open_socket(context, zmq.SUB if kind == "sub" else zmq.PULL)
         self._socket.rcvhwm = HIGH_WATER
         self._socket.reconnect_ivl = int(1e3 * SHORTEST_PAUSE_S)
@@ -179,6 +187,15 @@ class _Link:
     def subscribe(self, prefixes: Sequence[bytes]) -> None:
         for prefix in prefixes:
             self._socket.subscribe(prefix)
+
+    def wish(self, prefix: bytes) -> None:
+        """Subscribe to this prefix instead of the last such one; empty: to none."""
+        if prefix != self._wish:
+            if prefix:
+                self._socket.subscribe(prefix)
+            if self._wish:
+                self._socket.unsubscribe(self._wish)
+            self._wish = prefix
 
     def wait(self, seconds: float) -> None:
         self._poller.poll(int(1e3 * seconds))

@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 import pytest
-import torch
 
 from sim.detector import DetectorService
 from tango_jit.geometry import ScanGeometry
+from tango_jit.learn import total_variation
 from tango_jit.recon import preprocess, volume
 from tango_jit.recon.backproject import cpu
 from tango_jit.recordings import NXtomoWriter
@@ -36,6 +36,7 @@ def compiled() -> None:
     cpu.warm_up()
     preprocess.warm_up()
     volume.warm_up()
+    total_variation.warm_up()
 
 
 VIEWS = 24
@@ -215,11 +216,8 @@ def tap() -> Iterator[Callable[..., Tap]]:
 
 
 @pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+def _one_thread(one_thread: None) -> None:
+    """For every test of a service."""
 
 
 @pytest.fixture

@@ -100,9 +100,12 @@ class Feed:
         self.generation += 1
         self.publisher.send(View(self.generation, "hann", slices), retain="view")
 
-    def frames(self, numbers: Iterable[int] = range(VIEWS), gain: float = 1.0) -> None:
+    def frames(self, numbers: Iterable[int] = range(VIEWS), gain: float = 1.0, *, turns: int = 1) -> None:
+        """`turns`: how many there are with noise of their own; then it comes again."""
+        if len(self._frames) < turns * VIEWS:
+            self._frames = np.concatenate([self._frames, filtered(self.scan, (turns - 1) * VIEWS, seed=1)])
         for number in numbers:
-            data = gain * self._frames[number % VIEWS]
+            data = gain * self._frames[number % (turns * VIEWS)]
             self.publisher.send(Image(self.series, number, number * 2 * math.pi / VIEWS, 0.0, data))
 
     def close(self) -> None:

@@ -93,9 +93,9 @@ def test_a_trainer_goes_on_with_fewer_bits_or_on_the_host(make_trainer, feed, de
     free(device, 16, scans.FAN)
     trainer = make_trainer(feed, backend="cuda")
     free(device, views, scans.FAN)
-    feed.frames()
+    feed.frames(range(3 * scans.VIEWS))  # of two turns it keeps one before it takes another backend
     see(trainer, backend=backend)
-    feed.frames(range(scans.VIEWS, 3 * scans.VIEWS))
+    feed.frames(range(3 * scans.VIEWS, 7 * scans.VIEWS))
     values = training(trainer)
     assert (values["backend"], values["fill"]) == (backend, 1.0)
     assert values["state"] is (State.RUNNING if backend == "cuda" else State.ALARM)

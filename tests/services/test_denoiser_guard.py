@@ -11,6 +11,8 @@ from tango_jit.learn.weights import pack, unpack
 from tango_jit.services.service import State
 from tests.events import wait_until
 from tests.services.denoisers import (
+    PLACE,
+    SIDE,
     any_network,
     helps,
     hurts,
@@ -84,8 +86,70 @@ def test_a_removed_slice_takes_its_verdict_and_accuracy_along(denoiser):
     values = look(denoiser.service)
     assert not values["guard_active"]
     assert np.isnan(values["accuracy"])
-    message = denoiser.next(complete=False)  # no accuracy: an earlier verdict of this name would stand
+    denoiser.use(helps(2))
+    assert_shown(denoiser.next(complete=False))  # no evidence: as the last time
+    denoiser.view("cut")
+    wait_for_slices(denoiser, "cut")
+    denoiser.view("xy")
+    wait_for_slices(denoiser, "xy")
+    assert_raw(denoiser.next(complete=False))  # nothing is known of this one
+
+
+def test_a_slice_that_was_moved_is_not_believed_by_what_was_seen_elsewhere(denoiser):
+    denoiser.use(helps(1))
+    assert_shown(denoiser.next(complete=False))
+    there = replace(denoiser.slice(complete=False), geometry=replace(PLACE, origin_mm=(0.0, 0.0, 1.0)))
+    assert_raw(denoiser.pass_through(there))
+    back = denoiser.next()
+    assert_shown(back)
+
+
+def assert_shown(message):
     assert not np.array_equal(message.data[0], message.data[1])
+
+
+def assert_raw(message):
+    np.testing.assert_array_equal(message.data[0], message.data[1])
+
+
+def test_quality_says_by_how_much_at_least(denoiser):
+    """The mean of 3 x 3 pixels leaves a ninth of the noise, 9.5 dB; and some of the object's edge is lost."""
+    denoiser.use(helps(1))
+    denoiser.next()
+    values = look(denoiser.service)
+    assert 2 < values["quality"] < 9.5
+    assert values["quality"] == values["quality_xy"]
+    assert 0 < values["accuracy_band"] < 0.2
+    assert values["share"] > 60
+    assert np.isnan(values["streaks"])
+    denoiser.use(hurts(2))
+    values = look(denoiser.service)
+    assert (values["quality"], values["guard_active"]) == (0.0, True)
+
+
+def test_the_worst_slice_tells_the_quality(denoiser):
+    denoiser.view("xy", "cut")
+    wait_for_slices(denoiser, "xy", "cut")
+    denoiser.use(helps(1))
+    calm = denoiser.slice("cut")
+    denoiser.pass_through(replace(calm, data=np.repeat(calm.data[:1], 2, axis=0)))  # equal halves tell nothing
+    denoiser.next()
+    assert np.isnan(look(denoiser.service)["quality"]) or look(denoiser.service)["quality"] == 0
+    denoiser.next("cut")
+    values = look(denoiser.service)
+    assert values["quality"] == min(values["quality_xy"], values["quality_cut"])
+
+
+def test_a_map_of_uncertainty_is_made_when_asked_for(denoiser):
+    denoiser.use(helps(1))
+    denoiser.next()
+    assert look(denoiser.service)["uncertainty_xy"].shape == (1, 1)
+    denoiser.service.write("uncertainty", True)
+    denoiser.next()
+    sigma = look(denoiser.service)["uncertainty_xy"]
+    assert sigma.shape == (SIDE, SIDE)
+    # A ninth of the power of the mean of both halves' noise, 0.2 MU in each.
+    assert 0.02 * MU < np.nanmedian(sigma) < 0.12 * MU
 
 
 def test_after_stop_nothing_claims_to_run(denoiser):
@@ -212,3 +276,29 @@ def test_silence_is_standby(denoiser):
     assert (values["state"], values["status"].startswith("no slices")) == (State.STANDBY, True)
     denoiser.next()
     assert look(denoiser.service)["state"] is State.RUNNING
+
+
+# ---- two versions side by side
+
+
+def test_two_versions_are_compared_on_the_same_slice(denoiser):
+    denoiser.use(helps(1))
+    denoiser.use(hurts(2))
+    assert look(denoiser.service)["compared_xy"].shape == (1, 1)
+    assert list(look(denoiser.service)["versions"]) == [1, 2]
+    denoiser.service.write("compared_version", 1)
+    message = denoiser.next()
+    values = look(denoiser.service)
+    assert_raw(message)
+    assert values["quality_xy"] == 0 < values["comparison_xy"]
+    assert float(np.abs(values["compared_xy"] - message.data[1]).max()) > 0
+    for version in range(3, 14):  # more than are remembered
+        denoiser.use(hurts(version))
+    values = look(denoiser.service)
+    assert (values["compared_version"], 1 in values["versions"]) == (1, False)
+    assert values["comparison_xy"] > 0
+    with pytest.raises(ValueError, match=r"version: expected one of \[5, 6, .*13\], got 1"):
+        denoiser.service.write("compared_version", 1)
+    denoiser.service.write("compared_version", 0)
+    denoiser.next()
+    assert look(denoiser.service)["compared_xy"].shape == (1, 1)

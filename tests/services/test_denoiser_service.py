@@ -80,6 +80,7 @@ def test_halves_are_denoised_apart_and_full_is_the_whole(denoiser):
 
 def test_halves_with_gaps_are_not_shown(denoiser):
     weights = helps(1)
+    denoiser.service.write("guard", False)
     denoiser.use(weights)
     sent = denoiser.slice(count=3, complete=False)
     message = denoiser.pass_through(sent)
@@ -92,7 +93,9 @@ def test_not_enabled_shows_the_raw_slice(denoiser):
     denoiser.service.write("enabled", False)
     message = denoiser.next()
     np.testing.assert_array_equal(message.data[0], message.data[1])
-    assert look(denoiser.service)["status"].startswith("not enabled")
+    values = look(denoiser.service)
+    assert values["status"].startswith("not enabled")
+    assert (values["quality"], values["quality_xy"]) == (0.0, 0.0)
     denoiser.service.write("enabled", True)
     message = denoiser.next()
     assert np.abs(message.data[0] - message.data[1]).max() > 0

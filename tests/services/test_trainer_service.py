@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
+from tango_jit.learn.buffer_size import BufferSize
 from tango_jit.services.service import State
 from tango_jit.services.trainer_settings import FIELDS
-from tests.services.scans import VIEWS, Listener, see
+from tests.services.scans import VIEWS, Listener, look, see
 from tests.services.trainers import PATCH, holds, training
 
 # ---- pause and silence
@@ -78,7 +79,7 @@ def test_another_shape_waits_for_reset_network(trainer, feed):
         assert listener.next().network["features"] == 8
         trainer.reset_network()
         assert listener.next().network["features"] == 4
-    assert see(trainer, state=State.RUNNING)["parameters"] == 18 * 4 + 981 * 16
+    assert see(trainer, state=State.RUNNING)["parameters"] == 9 * (3 * 4 + 109 * 16)
     training(trainer)
 
 
@@ -121,3 +122,24 @@ def test_an_absurd_buffer_is_refused_and_nothing_changes(trainer, feed):
     trainer.write("patch_size", PATCH)
     feed.frames()
     assert training(trainer)["state"] is State.RUNNING
+
+
+def test_the_size_of_the_buffer_follows_the_reviews_until_a_hand_writes_it(make_trainer, feed, monkeypatch):
+    """What is reviewed are real pairs; what the reviews say is given here."""
+    monkeypatch.setattr(BufferSize, "reviewed", lambda size, *_: BufferSize(min(2 * size.pairs, 1000)))
+    service = make_trainer(feed)
+    assert (service.values["buffer_auto"], service.values["buffer_size"]) == (False, 320)
+    feed.frames()
+    training(service, 60)
+    assert service.values["buffer_size"] == 320
+    service.write("buffer_auto", True)
+    network = service.values["network"]
+    values = see(service, 30.0, buffer_size=lambda size: size >= 640)
+    assert service._trainer.settings.buffer_size in (values["buffer_size"], 640)
+    assert (values["network"], values["buffer_auto"]) == (network, True)
+    again = make_trainer(start=False, settings=values["settings"])
+    assert (again.values["buffer_size"], again.values["buffer_auto"]) == (values["buffer_size"], True)
+    service.write("buffer_size", 100)
+    assert service.values["buffer_auto"] is False
+    training(service, 200)
+    assert look(service)["buffer_size"] == service._trainer.settings.buffer_size == 100

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from tango_jit.learn import Trainer, noise2inverse
 from tango_jit.learn.inference import folded
+from tango_jit.learn.noise2inverse import Split
+from tango_jit.learn.precision import arithmetic
 from tango_jit.recon.reconstructor import Reconstructor
 from tango_jit.recon.window import Window
 from tango_jit.services.trainer import TrainerService
@@ -27,26 +29,37 @@ class Rounds:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.log: list[str] = []
         self.windows: list[Window] = []
+        self.befores: list[Window | None] = []  # of pairs of two turns the earlier one
         self.poses: list[np.ndarray] = []
         self.generations: list[int] = []
         self.held: list[int] = []  # pairs in the buffer after each addition, less those that were added
         self.apart: list[float] = []  # how far scores are from those of the network before it knew the pairs
         reconstruct, add, step = Reconstructor.reconstruct_pairs, Trainer.add, Trainer.step
+        turns = Reconstructor.reconstruct_turns
 
         def spy_reconstruct(engine: Reconstructor, window: Window, poses: np.ndarray, *rest: Any) -> Any:
             self.windows.append(window)
+            self.befores.append(None)
             self.poses.append(poses)
             return reconstruct(engine, window, poses, *rest)
 
-        def spy_add(trainer: Trainer, pairs: Any, generation: int = 0, *, scored: bool = True) -> Any:
+        def spy_turns(engine: Reconstructor, window: Window, before: Window, poses: np.ndarray, *rest: Any) -> Any:
+            self.windows.append(window)
+            self.befores.append(before)
+            self.poses.append(poses)
+            return turns(engine, window, before, poses, *rest)
+
+        def spy_add(
+            trainer: Trainer, pairs: Any, generation: int = 0, *, scored: bool = True, split: Split = "halves"
+        ) -> Any:
             before = trainer.averaged()
-            scores = add(trainer, pairs, generation, scored=scored)
+            scores = add(trainer, pairs, generation, scored=scored, split=split)
             self.log.append("add")
             self.generations.append(generation)
             self.held.append(trainer.pairs - len(pairs))
-            if scored:
+            if scored and split == "halves":
                 self.apart.append(farthest(before, trainer, torch.as_tensor(pairs), scores))
-            else:
+            elif not scored:
                 assert not len(scores)
             return scores
 
@@ -55,6 +68,7 @@ class Rounds:
             return step(trainer)
 
         monkeypatch.setattr(Reconstructor, "reconstruct_pairs", spy_reconstruct)
+        monkeypatch.setattr(Reconstructor, "reconstruct_turns", spy_turns)
         monkeypatch.setattr(Trainer, "add", spy_add)
         monkeypatch.setattr(Trainer, "step", spy_step)
 
@@ -65,9 +79,14 @@ def farthest(network: Any, trainer: Trainer, pairs: Tensor, scores: np.ndarray) 
     assert len(scores) == len(pairs)
     halo, scaled = trainer.settings.halo, pairs / trainer.scale
     with torch.inference_mode():
-        both, network = [], folded(network.config, network.state_dict(), trainer._dtype)
-        for u, v in ((scaled[:, :1], scaled[:, 1:]), (scaled[:, 1:], scaled[:, :1])):
-            found = noise2inverse.errors(network(u), u, v, halo)
+        both, network = (
+            [],
+            folded(network.config, network.state_dict(), arithmetic(trainer.settings.precision, trainer._device)),
+        )
+        images = [noise2inverse.stacks(image) for image in scaled.unbind(1)]
+        for u, v in (images, images[::-1]):
+            v = noise2inverse.shown(v)
+            found = noise2inverse.errors(network(u), u, v, torch.ones_like(v), halo)
             both.append(np.abs(found[:, 0] / found[:, 1] - scores))
     return float(np.minimum(*both).max())
 

@@ -59,7 +59,7 @@ PREAMBLE: dict[str, Message] = {
     "dark": Dark("a", FIELD, 10),
     "flat": Flat("a", FIELD + 1, 10),
     "view": View(1, "hann", {"xy": PLACE}),
-    "weights": Weights(1, {"preset": "DEFAULT"}, 0.03, 0.6, 1, b"tensors"),
+    "weights": Weights(1, {"preset": "DEFAULT"}, 0.03, 0.6, 1, "halves", b"tensors"),
 }
 HELLO = SeriesEnd("hello", 0)
 

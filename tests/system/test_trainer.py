@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from typing import Any
 
@@ -25,6 +26,16 @@ def running(system, recording):
 
 def network(trainer) -> str:
     return list(trainer.get_attribute_config("network").enum_labels)[trainer.read_attribute("network").value]
+
+
+def test_what_the_trainer_decides_by_itself_is_kept(running):
+    """No client had a part in it: the scan has neighbouring slices."""
+    database = tango.Database(*running.host.split(":"))
+
+    def kept() -> str:
+        return database.get_device_property(running.deployment.devices["trainer"], "Settings")["Settings"][0]
+
+    wait_until(lambda: json.loads(kept())["training"]["network"]["depth"] == 3, what="the depth in the database")
 
 
 def test_a_preset_of_another_shape_waits_for_reset(running):
@@ -74,11 +85,68 @@ def test_a_region_without_room_is_told_and_can_be_mended(running):
     wait_until(lambda: "expected room" not in trainer.Status(), 60, "training again")
 
 
-def test_more_than_one_slice_or_time_is_refused_in_words(running):
-    for name in ("depth", "frames"):
-        with pytest.raises(tango.DevFailed, match="expected 1"):
-            running.trainer.write_attribute(name, 3)
-        assert running.trainer.read_attribute(name).value == 1
+def test_more_than_one_time_is_refused_in_words(running):
+    with pytest.raises(tango.DevFailed, match="expected 1"):
+        running.trainer.write_attribute("frames", 3)
+    assert running.trainer.read_attribute("frames").value == 1
+
+
+def test_depth_follows_the_scan_or_the_operator_and_needs_nothing_but_the_trainer(running):
+    """From there the wish goes to the denoiser, and from there to the reconstructor."""
+    trainer, denoiser, reconstructor = running.trainer, running.denoiser, running.reconstructor
+    assert trainer.depth_auto
+    assert trainer.depth == 3
+    wait_until(lambda: reconstructor.depth == 3, 60, "stacks")
+    parameters = trainer.parameters
+    trainer.depth = 1
+    assert not trainer.depth_auto
+    assert trainer.parameters < parameters
+    trainer.ResetNetwork()
+    wait_until(lambda: reconstructor.depth == 1, 60, "single slices")
+    wait_until(lambda: trainer.steps > 5, 60, "training")
+    trainer.depth_auto = True
+    assert trainer.depth == 3
+    trainer.ResetNetwork()
+    wait_until(lambda: reconstructor.depth == 3, 60, "stacks again")
+    wait_until(lambda: trainer.steps > 5, 60, "training")
+    version = denoiser.weights_version
+    wait_until(lambda: denoiser.weights_version > version, 60, "slices through the deep network")
+    running.await_more_pictures("denoiser")
+    assert denoiser.denoised_xy.shape == denoiser.raw_xy.shape
+
+
+def test_another_task_reaches_the_pictures_and_a_preset_ends_it(running):
+    trainer, denoiser = running.trainer, running.denoiser
+    trainer.task = "SEGMENT"
+    trainer.ResetNetwork()
+    wait_until(lambda: "probability" in denoiser.shows, 90, "weights that segment")
+    running.await_more_pictures("denoiser")
+    picture, raw = denoiser.read_attributes(["denoised_xy", "raw_xy"])
+    assert 0 <= picture.value.min() <= picture.value.max() <= 1
+    assert raw.value.max() < 1  # attenuation of some 0.03/mm
+    assert denoiser.quality is None  # no value
+    trainer.network = "PRODUCT"
+    trainer.ResetNetwork()
+    wait_until(lambda: "attenuation" in denoiser.shows, 90, "weights that denoise")
+
+
+def test_auto_tune_works_beside_training_and_can_be_given_up(running):
+    trainer = running.trainer
+    with pytest.raises(tango.DevFailed, match="wanted_hz"):
+        trainer.wanted_hz = 0.0
+    trainer.wanted_hz = 0.5
+    trainer.AutoTune()
+    with pytest.raises(tango.DevFailed, match="expected none at work"):
+        trainer.AutoTune()
+    wait_until(lambda: trainer.tuning_progress > 0, 60, "the first passes")
+    assert "AutoTune compares networks" in trainer.Status() or trainer.State() != tango.DevState.RUNNING
+    table = json.loads(trainer.tuning_table)
+    assert table[0]["name"] == "guided, 8 features, 3 slices"
+    assert trainer.tuning_verdict == ""
+    trainer.StopAutoTune()
+    assert trainer.tuning_verdict == "given up, the present network stays: StopAutoTune"
+    steps = trainer.steps
+    wait_until(lambda: trainer.steps > steps, 60, "training goes on")
 
 
 def test_pause_holds_training_alone(running):

@@ -1,21 +1,25 @@
 """Inference: tiles without seams, honest bfloat16, any size."""
 
 from functools import cache
+from itertools import product
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.functional import avg_pool2d
 
-from tango_jit.learn import inference, precision
+from tango_jit.learn import inference, precision, unet
 from tango_jit.learn.inference import Predictor, tiles
 from tango_jit.learn.settings import TrainerSettings
+from tango_jit.learn.total_variation import REACH
 from tango_jit.learn.trainer import Trainer
 from tango_jit.learn.unet import FORMS, NetworkConfig, UNet, build
 from tango_jit.learn.weights import unpack
 
 CPU = torch.device("cpu")
 STACKS = [{}, {"depth": 3}, {"frames": 3}]
+EXACT = [*product(("guided", "residual"), (0.3, 0.1)), ("paper", 0.3)]
 HAS_BFLOAT16 = precision.arithmetic("auto", CPU) == torch.bfloat16
 
 
@@ -50,12 +54,29 @@ def rms(x: Tensor) -> float:
 def test_large_images_pass_in_tiles_without_seams(monkeypatch, form, shape, seen):
     config = NetworkConfig("CUSTOM", features=4, form=form, **seen)
     network = build(config)
+    for _, strength in network.named_buffers():
+        strength.fill_(0.5)
     images = torch.rand(1, config.images, *shape, generator=torch.Generator().manual_seed(1)) + 1
     with torch.inference_mode():
         whole = network(images)
     monkeypatch.setitem(inference.TILE_BYTES, "cpu", 4 * inference.MAPS_ALIVE * 4 * config.images * 64 * 64)
     assert len(list(tiles(shape[0], shape[1], 64 * 64))) > 2
     torch.testing.assert_close(Predictor(network, "float32", CPU)(images), whole, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_tiles_have_as_much_around_them_as_the_network_sees(monkeypatch, form):
+    """Shown where what is furthest counts: nothing cancels, and the prior is the mean of all that it may depend on."""
+    monkeypatch.setattr(unet, "total_variation", lambda x, _: avg_pool2d(x, 2 * REACH + 1, 1, REACH))
+    network = build(NetworkConfig("CUSTOM", features=4, form=form))
+    with torch.inference_mode():
+        for parameter in network.parameters():
+            parameter.abs_()
+        network.top.last.weight /= network(torch.ones(1, 1, 256, 256)).max()
+        images = torch.rand(1, 1, 201, 290, generator=torch.Generator().manual_seed(1))
+        whole = network(images)
+    monkeypatch.setitem(inference.TILE_BYTES, "cpu", 4 * inference.MAPS_ALIVE * 4 * 64 * 64)
+    torch.testing.assert_close(Predictor(network, "float32", CPU)(images), whole, rtol=2e-6, atol=1e-7)
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (512, 511), (100, 2000), (4096, 4096)])
@@ -77,7 +98,7 @@ def test_auto_is_exact_to_1_percent_of_the_noise_removed(form, noise):
     assert rms(automatic - exact) < 0.01 * rms(exact - images)
 
 
-@pytest.mark.parametrize(("form", "noise"), [("residual", 0.3), ("residual", 0.1), ("paper", 0.3), ("released", 0.3)])
+@pytest.mark.parametrize(("form", "noise"), EXACT)
 def test_so_exact_is_bfloat16_itself_and_auto_keeps_it(form, noise):
     """The other forms only where there is much noise to remove."""
     network, images = trained(form, noise), discs(1, 160, noise, seed=9)[:, :1]

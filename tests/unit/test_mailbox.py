@@ -136,7 +136,7 @@ def test_drop_oldest_never_drops_darks_and_then_gives_up_the_image_that_comes() 
 
 def test_newest_keeps_one_of_each_subject_and_all_control_messages() -> None:
     box = Mailbox(10_000, "newest")
-    weights = [Weights(version, {}, 1.0, None, 0, b"x") for version in (1, 2)]
+    weights = [Weights(version, {}, 1.0, None, 0, "halves", b"x") for version in (1, 2)]
     for message in (picture("xy", 1), picture("xz", 1), weights[0], END, picture("xy", 2), weights[1], END):
         assert box.put(message, 0)
     assert box.drain() == [picture("xy", 2), picture("xz", 1), weights[1], END, END]

@@ -47,6 +47,24 @@ def test_draws_different_pairs_with_equal_chances():
     assert counts[3:].max() < 250
 
 
+def test_samples_of_three_planes_stay_whole():
+    """A pair and the weights of its pixels, flat or of stacks: kept, drawn, resized and moved together."""
+    for shape in ((2, 3), (5, 2, 3)):
+        buffer = PairBuffer(4, shape, planes=3)
+        samples = torch.arange(6.0)[:, None] * torch.tensor([1.0, 10.0, 100.0])
+        samples = samples.view(6, 3, *(1 for _ in shape)).expand(6, 3, *shape)
+        buffer.add(samples)
+        assert (buffer.planes, buffer.shape, len(buffer)) == (3, shape, 4)
+        for other in (buffer, buffer.moved(torch.device("cpu")), buffer.resized(9)):
+            assert other.planes == 3
+            assert torch.equal(other.newest_last(), samples[2:])
+            drawn = other.draw(4, torch.Generator())
+            assert sorted(drawn[:, 0].flatten(1)[:, 0].tolist()) == [2, 3, 4, 5]
+            assert torch.equal(drawn, samples[drawn[:, 0].flatten(1)[:, 0].long()])
+        with pytest.raises(ValueError, match=rf"pairs: expected shape \(n, 3, {', '.join(map(str, shape))}\), got"):
+            buffer.add(samples[:, :2])
+
+
 def test_draws_and_additions_are_copies():
     buffer, generator = PairBuffer(4, (2, 3)), torch.Generator()
     source = numbered([1, 2]).clone()

@@ -157,6 +157,64 @@ def test_stay_in_the_region():
     assert (where <= np.array(region[3:]) + 1e-9).all()
 
 
+CONTAINER = (4.0, -3.0, 6.0, -5.0, 4.0)
+
+
+def centers(poses: Array, size: int = SIZE) -> Array:
+    """(n, 3) in mm."""
+    return poses[:, 0] + (size - 1) / 2 * poses[:, 1:].sum(axis=1)
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+@pytest.mark.parametrize("depth", [1, 3])
+def test_centers_stay_in_the_container_and_patches_reach_over_its_rim(sampling, depth):
+    slices, matrices = default_slices(CONE, (200, 200)), CONE.matrices(ANGLES)
+    sampler = PatchSampler(CONE, SIZE, sampling, seed=7, depth=depth, container_mm=CONTAINER)
+    poses = sampler.draw(300, slices, matrices)
+    middle = centers(poses)
+    away = np.hypot(middle[:, 0] - 4, middle[:, 1] + 3)
+    assert away.max() <= 6
+    assert middle[:, 2].min() >= -5
+    assert middle[:, 2].max() <= 4
+    assert away.max() > 5.5
+    corners = points(poses)
+    assert np.hypot(corners[..., 0] - 4, corners[..., 1] + 3).max() > 6.2
+    assert on_detector(CONE, matrices, corners).all()
+
+
+def test_a_container_is_filled_evenly():
+    sampler = PatchSampler(CONE, 8, "UNIFORM", seed=7, container_mm=CONTAINER)
+    middle = centers(sampler.draw(3000, {}, CONE.matrices(ANGLES)), 8)
+    away = np.hypot(middle[:, 0] - 4, middle[:, 1] + 3)
+    assert (away < 3).mean() == pytest.approx(0.25, abs=0.03)
+    assert (middle[:, 2] < -0.5).mean() == pytest.approx(0.5, abs=0.03)
+
+
+def test_container_and_region_both_count():
+    sampler = PatchSampler(CONE, SIZE, "MIXED", (-8, -8, -8, 4, 8, 8), seed=7, container_mm=CONTAINER)
+    poses = sampler.draw(200, default_slices(CONE, (200, 200)), CONE.matrices(ANGLES))
+    assert points(poses)[..., 0].max() <= 4 + 1e-9
+    middle = centers(poses)
+    assert np.hypot(middle[:, 0] - 4, middle[:, 1] + 3).max() <= 6
+
+
+def test_fan_beam_container_needs_no_height():
+    poses = PatchSampler(FAN, SIZE, seed=8, container_mm=(2, 1, 5, 7, 8)).draw(50, {}, FAN.matrices(ANGLES))
+    middle = centers(poses)
+    assert np.hypot(middle[:, 0] - 2, middle[:, 1] - 1).max() <= 5
+    assert (middle[:, 2] == 0).all()
+
+
+def test_no_container_changes_no_draw():
+    def drawn(container: object) -> Array:
+        sampler = PatchSampler(CONE, SIZE, seed=3, container_mm=container)  # pyright: ignore[reportArgumentType]
+        return sampler.draw(20, default_slices(CONE, (64, 64)), CONE.matrices(ANGLES))
+
+    np.testing.assert_array_equal(drawn(None), drawn([]))
+    assert not np.allclose(drawn(None), drawn(CONTAINER))
+    np.testing.assert_array_equal(drawn(CONTAINER), drawn(CONTAINER))
+
+
 def test_fan_beam_region_needs_no_height():
     poses = PatchSampler(FAN, SIZE, "UNIFORM", (0, 0, 5, 10, 10, 6), seed=8).draw(50, {}, FAN.matrices(ANGLES))
     where = points(poses)
@@ -203,6 +261,11 @@ def test_a_slice_that_is_hardly_larger_than_a_patch():
         ({"region_mm": (0, 0, 0, 1, 1)}, "region: expected 6 numbers in mm"),
         ({"region_mm": (0, 0, 0, 1, math.nan, 1)}, "region: expected 6 numbers in mm"),
         ({"region_mm": (0, 0, 0, 1, -1, 1)}, "region: expected each end above its beginning"),
+        ({"container_mm": (0, 0, 1, 0)}, "container: expected 5 numbers in mm"),
+        ({"container_mm": (0, 0, math.nan, 0, 1)}, "container: expected 5 numbers in mm"),
+        ({"container_mm": (0, 0, 0, 0, 1)}, "container: expected a radius above 0 mm, got 0"),
+        ({"container_mm": (0, 0, 1, 2, 2)}, "container: expected z from below z to, got 2 and 2 mm"),
+        ({"container_mm": (900, 0, 1, 0, 1)}, "container: expected a cylinder that meets the field of view"),
         ({"region_mm": (900, 900, 0, 901, 901, 1)}, "region: expected a box in mm that meets the field of view"),
     ],
 )

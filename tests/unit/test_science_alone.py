@@ -1,4 +1,4 @@
-"""The science without its servers: on a machine without Tango and ZeroMQ, from a checkout that is not installed."""
+"""The science without its servers: on a machine without Tango, ZeroMQ, river, from a checkout that is not installed."""
 
 import subprocess
 import sys
@@ -7,7 +7,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = """
 import sys
-for name in ("tango", "zmq", "p4p", "msgspec", "tifffile"):
+for name in ("tango", "zmq", "p4p", "msgspec", "river", "tifffile"):
     sys.modules[name] = None  # importing it now raises ImportError
 sys.path.insert(0, sys.argv[1])
 import numpy as np

@@ -94,7 +94,7 @@ DOSE = 'do = "dose"\nfraction = 0.5'
         ),
         (
             event("do = 'write'\ndevice = 'denoiser'\nattribute = 'mode'\nvalue = 'QUICK'"),
-            "mode: expected one of HALVES, FULL, got 'QUICK'",
+            "mode: expected one of AUTO, HALVES, FULL, got 'QUICK'",
         ),
         (
             event("do = 'write'\ndevice = 'detector'\nattribute = 'fault_drop'\nvalue = 1.5"),
@@ -114,7 +114,7 @@ DOSE = 'do = "dose"\nfraction = 0.5'
         ),
         (
             event("do = 'command'\ndevice = 'trainer'\ncommand = 'Dance'"),
-            "command: expected one of Init, Load,",
+            "command: expected one of AutoTune, Init, Load,",
         ),
         (event("do = 'command'\ndevice = 'trainer'\ncommand = 'Save'"), "argument: expected text, got None"),
         (

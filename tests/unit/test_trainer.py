@@ -1,7 +1,6 @@
 """The trainer: scoring, steps, versions, and what it survives."""
 
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -10,22 +9,18 @@ import torch
 from torch import Tensor
 
 from tango_jit.learn import PAPER, PRODUCT, RELEASED, SETTINGS, NetworkConfig, Trainer, noise2inverse
+from tango_jit.learn.step import WARM
+from tango_jit.learn.unet import STRENGTH
 from tango_jit.learn.weights import unpack
 from tests.training import SIZE, SMALL, equal, pairs, tensors, trained
 
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_learns_to_denoise():
     trainer = trained(steps=300, settings=replace(SMALL, precision="auto"))
     assert trainer.patch_accuracy is not None
-    assert trainer.patch_ratio_of_means is not None
+    assert trainer.scores.ratio_of_means is not None
     scores = trainer.add(pairs(64, seed=999))  # never seen, and not seen yet when scored
     assert 0.5 < scores.mean() < 0.75
     assert trainer.steps == 300
@@ -46,7 +41,7 @@ def test_every_pair_is_scored_once_on_arrival_with_the_weights_of_that_moment():
     new = torch.from_numpy(pairs(40, seed=77))
     with torch.no_grad():
         forward, backward = (
-            noise2inverse.errors(network(u / scale), u / scale, v / scale, halo=2)
+            noise2inverse.errors(network(u / scale), u / scale, v / scale, torch.ones_like(u), halo=2)
             for u, v in ((new[:, :1], new[:, 1:]), (new[:, 1:], new[:, :1]))
         )
     expected = np.stack([e[:, 0] / e[:, 1] for e in (forward, backward)], 1)
@@ -58,10 +53,10 @@ def test_every_pair_is_scored_once_on_arrival_with_the_weights_of_that_moment():
 
 def test_steps_do_not_change_the_accuracy():
     trainer = trained(20)
-    before = trainer.patch_accuracy, trainer.patch_ratio_of_means
+    before = trainer.patch_accuracy, trainer.scores.ratio_of_means
     for _ in range(10):
         trainer.step()
-    assert (trainer.patch_accuracy, trainer.patch_ratio_of_means) == before
+    assert (trainer.patch_accuracy, trainer.scores.ratio_of_means) == before
 
 
 def test_accuracy_looks_back_on_the_last_pairs_only():
@@ -71,8 +66,12 @@ def test_accuracy_looks_back_on_the_last_pairs_only():
 
 
 def test_untrained_network_scores_about_as_the_identity():
-    scores = Trainer(PRODUCT).add(pairs(32, size=PRODUCT.patch_size))
-    assert 0.8 < scores.mean() < 2.5
+    """A guided one about as total variation, once its strength follows pairs: the first are scored before that."""
+    new = [pairs(32, seed=seed, size=PRODUCT.patch_size) for seed in (0, 1)]
+    for form in ("guided", "residual"):
+        trainer = Trainer(PRODUCT.edited(form=form))
+        assert 0.8 < trainer.add(new[0]).mean() < 2.5
+        assert (trainer.add(new[1]).mean() < 0.8) == (form == "guided")
     assert Trainer(PRODUCT).patch_accuracy is None
     assert math.isnan(Trainer(PRODUCT).loss)
 
@@ -106,15 +105,32 @@ def test_average_of_the_weights():
     torch.testing.assert_close(tensors(averaged.weights()), expected, rtol=1e-4, atol=1e-6)
 
 
+def test_steps_grow_to_their_full_size():
+    """A first step of Adam changes every weight by the learning rate; nothing is known of the gradients yet."""
+    settings = replace(SMALL, ema=0.0)
+    trainer = Trainer(settings, seed=5)
+    trainer.add(pairs())
+    farthest: list[float] = []
+    before = tensors(trainer.weights())
+    for _ in range(WARM + 1):
+        trainer.step()
+        now = tensors(trainer.weights())
+        farthest.append(max(float((now[name] - before[name]).abs().max()) for name in now if name != STRENGTH))
+        before = now
+    assert farthest[0] == pytest.approx(settings.learning_rate / WARM, rel=0.01)
+    assert farthest[-1] > 5 * farthest[0]
+
+
 def test_newer_generation_empties_the_buffer_and_older_pairs_are_too_late():
-    trainer = trained(20)
-    assert trainer.pairs == 40
+    trainer = trained(120, SMALL.edited(form="residual"))  # better than an untrained one by then
+    assert trainer.pairs == 64
+    before = trainer.weights()
     trainer.add(pairs(8, seed=100), generation=3)
     assert (trainer.pairs, trainer.generation, trainer.reuse) == (8, 3, 0.0)
     assert len(trainer.add(pairs(8, seed=101), generation=2)) == 0
     assert trainer.pairs == 8
     assert trainer.weights().generation == 3
-    assert trainer.steps == 20  # the network goes on
+    assert equal(trainer.weights(), before)  # the network goes on
 
 
 def test_pairs_that_say_nothing_are_left_out():
@@ -158,7 +174,9 @@ def test_steps_that_are_not_finite_are_not_taken():
     assert trainer.step() > 1e30
     assert trainer.loss == loss
     assert (trainer.steps, trainer.steps_rejected) == (20, 1)
-    assert equal(before, trainer.weights())
+    assert equal(before, trainer.weights(), but=STRENGTH)  # which is measured anew
+    strength = tensors(before)[STRENGTH]
+    assert tensors(trainer.weights())[STRENGTH] == pytest.approx(float(strength), rel=0.3)
     trainer.add(pairs(64))
     assert math.isfinite(trainer.step())
     assert trainer.steps == 21
@@ -211,7 +229,7 @@ def test_settings_change_while_training():
 def test_another_shape_of_network_needs_a_reset():
     trainer = trained(4)
     with pytest.raises(
-        ValueError, match=r"network: expected the present shape .form residual, 8 features.*needs a reset"
+        ValueError, match=r"network: expected the present shape .form guided, 8 features.*needs a reset"
     ):
         trainer.configure(trainer.settings.edited(features=16))
     assert trainer.settings.network.features == 8
@@ -244,9 +262,10 @@ def test_trains_on_stacks(seen):
     assert trainer.pairs == settings.buffer_size
     network, scale, new = trainer.averaged(), trainer.scale, stacked(1, seed=1000)
     assert scale is not None
+    counts = torch.ones(1, 1, SIZE, SIZE)
     with torch.no_grad():
         expected = [
-            noise2inverse.errors(network(u / scale), u / scale, v[:, count // 2, None] / scale, halo=2)
+            noise2inverse.errors(network(u / scale), u / scale, v[:, count // 2, None] / scale, counts, halo=2)
             for u, v in (new.unbind(1), new.unbind(1)[::-1])
         ]
     scores = trainer.add(new)

@@ -1,7 +1,6 @@
 """The versions of a trainer: published, saved, loaded, rolled back to, and what is left when its device is lost."""
 
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -9,18 +8,15 @@ import pytest
 import torch
 
 from tango_jit.learn import NetworkConfig, Trainer, build
+from tango_jit.learn.noise2inverse import Split, robust_scale
 from tango_jit.learn.pair_buffer import PairBuffer
+from tango_jit.learn.unet import STRENGTH
+from tango_jit.learn.versions import Versions
 from tango_jit.learn.weights import Weights, from_checkpoint, pack, unpack
 from tango_jit.streams.messages import decode
 from tests.training import SMALL, equal, pairs, tensors, trained
 
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_versions_count_on():
@@ -74,7 +70,7 @@ def test_rollback_goes_to_the_best_version_and_then_further():
     for accuracy in (0.7, None, 0.9, 0.6, 0.8, 0.5):  # the last is the present one: nobody goes back to it
         trainer.step()
         versions.append(trainer.weights())
-        trainer._kept[-1] = replace(versions[-1], patch_accuracy=accuracy)
+        trainer._versions._kept[-1] = replace(versions[-1], patch_accuracy=accuracy)
     assert trainer.rollback() == 4
     again = trainer.weights()
     assert again.version == 7
@@ -98,6 +94,7 @@ def test_rollback_goes_back_to_the_network_of_a_version_too(other):
     assert trainer.rollback() == first.version
     loaded.load(first)
     assert trainer.settings == loaded.settings
+    assert equal(trainer.weights(), first)  # the strength of its prior included
     for one in (trainer, loaded):
         one._generator.manual_seed(1)  # of the directions
     np.testing.assert_array_equal(trainer.add(pairs(8, seed=9)), loaded.add(pairs(8, seed=9)))
@@ -174,8 +171,33 @@ def test_reset_starts_anew_and_takes_the_scale_from_the_buffer():
         trainer.weights(), pack(unpack(trainer.weights()), version=1, scale=1, patch_accuracy=None, generation=0)
     )
     fresh = Trainer(SMALL, seed=5)
-    fresh.add(pairs())
-    assert equal(trainer.weights(), fresh.weights())
+    for step in range(0, 20, 4):  # the pairs of the other one
+        fresh.add(pairs(8, seed=step))
+    assert equal(trainer.weights(), fresh.weights(), but=STRENGTH)
+    assert trainer.scale != fresh.scale  # of all pairs, not the first eight; the strength is the same in their unit
+    first, second = (one.weights() for one in (trainer, fresh))
+    assert tensors(first)[STRENGTH] * first.scale == pytest.approx(float(tensors(second)[STRENGTH]) * second.scale)
+    assert first.scale == pytest.approx(
+        robust_scale(torch.cat([torch.from_numpy(pairs(8, seed=s)) for s in range(0, 20, 4)]))
+    )
     trainer.reset_network(5, NetworkConfig("CUSTOM", features=4))
     assert trainer.settings.network.features == 4
     assert math.isfinite(trainer.step())
+
+
+def test_versions_of_another_kind_of_pairs_are_not_compared():
+    """Between halves with streaks figures fall below those of any two turns."""
+    versions = Versions(8)
+    network = build(SMALL.network)
+    kinds: list[tuple[int, Split, float]] = [
+        (1, "halves", 0.1),
+        (2, "turns", 0.52),
+        (3, "turns", 0.54),
+        (4, "turns", 0.6),
+    ]
+    for number, split, figure in kinds:
+        versions.keep(pack(network, version=number, scale=1.0, patch_accuracy=figure, generation=0, split=split))
+    assert versions.best_before.version == 2
+    versions.give_up(2)
+    versions.keep(pack(network, version=5, scale=1.0, patch_accuracy=0.5, generation=1, split="turns"))
+    assert versions.best_before.version == 1  # there is no other

@@ -6,14 +6,15 @@ from itertools import product
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv3d, conv_transpose3d
+from torch.nn.functional import avg_pool2d, conv3d, conv_transpose3d
 
 from tango_jit.learn import unet
-from tango_jit.learn.unet import CONVOLUTIONS, FORMS, Level, NetworkConfig, build
+from tango_jit.learn.total_variation import REACH, total_variation
+from tango_jit.learn.unet import BREADTH, CONVOLUTIONS, FORMS, STRENGTH, Level, NetworkConfig, UNet, build, mean
 
 CONFIGS = [NetworkConfig(features=f, form=form) for form, f in product(FORMS, (8, 16, 32))]
 STACKS = [
-    NetworkConfig("CUSTOM", form=form, **{seen: number})
+    NetworkConfig("CUSTOM", form=form, depth=number if seen == "depth" else 1, frames=number if seen == "frames" else 1)
     for form, seen, number in product(FORMS, ("depth", "frames"), (3, 5, 7))
 ]
 
@@ -23,6 +24,13 @@ def scene(n: int = 2, size: int = 40, stack: int = 1) -> Tensor:
     images = torch.rand(n, stack, size, size, generator=torch.Generator().manual_seed(1))
     images[..., size // 4 : size // 2, size // 4 :] += 3
     return images
+
+
+def with_strength(network: UNet, strength: float) -> UNet:
+    """The network, guided by total variation of this strength if it is of that form."""
+    for _, buffer in network.named_buffers():
+        buffer.fill_(strength)
+    return network
 
 
 def layers(config: NetworkConfig, size: int = 48) -> list[tuple[int, float]]:
@@ -46,7 +54,7 @@ def layers(config: NetworkConfig, size: int = 48) -> list[tuple[int, float]]:
 @pytest.mark.parametrize("config", CONFIGS + STACKS, ids=str)
 def test_size_and_cost_are_as_declared(config):
     table = layers(config)
-    mixing = {"residual": 0, "paper": 3, "released": 1}[config.form]
+    mixing = {"guided": 0, "residual": 0, "paper": 3, "released": 1}[config.form]
     assert sum(weights for weights, _ in table) + mixing == config.parameters
     assert sum(p.numel() for p in build(config).parameters()) == config.parameters
     assert sum(macs for _, macs in table) == config.macs_per_pixel
@@ -56,11 +64,14 @@ def test_table_of_the_docstring_is_true():
     text = unet.__doc__ or ""
     rows = re.findall(r"^ +\d? +(?:first|second|down|up|third|last) .* ([\d,]+) +([\d,]+)$", text, re.MULTILINE)
     table = [(int(weights.replace(",", "")), float(macs.replace(",", ""))) for weights, macs in rows]
-    assert table == layers(NetworkConfig())
-    for config in (NetworkConfig(), NetworkConfig(form="released")):
-        assert f"{config.macs_per_pixel:,.0f}" in text
-        assert f"{config.parameters - (config.form == 'released'):,}" in text
-        assert f"{config.receptive_field} x {config.receptive_field}" in text
+    assert table == layers(NetworkConfig(form="residual"))
+    for form in FORMS:
+        config = NetworkConfig(form=form)
+        (row,) = re.findall(rf"^ +{form} .*$", text, re.MULTILINE)
+        mixing = {"paper": 3, "released": 1}.get(form, 0)
+        assert f" {config.parameters - mixing:,} {f'+ {mixing} ' if mixing else ''}" in row
+        assert f" {config.macs_per_pixel:,.0f} " in row
+        assert f" {config.receptive_field} x {config.receptive_field}" in row
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -75,13 +86,15 @@ def test_every_parameter_gets_a_gradient(config, seed):
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_receptive_field_is_as_declared(form):
+def test_receptive_field_is_as_declared(form, monkeypatch):
+    """Total variation has no gradient; a mean over its reach stands for it (test_total_variation shows that reach)."""
+    monkeypatch.setattr(unet, "total_variation", lambda images, _: avg_pool2d(images, 2 * REACH + 1, 1, REACH))
     network = build(NetworkConfig(form=form))
     for parameter in network.parameters():  # positive weights: no ReLU hides a path, nothing cancels
         nn.init.constant_(parameter, 0.0 if parameter.ndim == 0 else 0.1)
     widths = set()
-    for at in range(60, 64):  # every place in the grid of the lowest level
-        image = torch.ones(1, 1, 124, 124, requires_grad=True)
+    for at in range(80, 84):  # every place in the grid of the lowest level
+        image = torch.ones(1, 1, 164, 164, requires_grad=True)
         network(image)[0, 0, at, at].backward()
         assert image.grad is not None
         seen = image.grad[0, 0] != 0
@@ -144,33 +157,79 @@ def level_in_3d(level: Level, x: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("form", FORMS)
 def test_flat_convolutions_are_those_in_3d_at_depth_1(form):
-    network, images = build(NetworkConfig(form=form)), scene()
+    network, images = with_strength(build(NetworkConfig(form=form)), 0.4), scene()
     for name, parameter in network.named_parameters():
         if name.endswith("alpha"):
             nn.init.constant_(parameter, 0.2)
+    prior = total_variation(images, 0.4)
+    seen = torch.cat([images, prior], 1) if form == "guided" else images
     with torch.no_grad():
-        deep = level_in_3d(network.top, images[:, :, None])[:, :, 0]
-        deep = images + deep if form == "residual" else deep
+        deep = level_in_3d(network.top, seen[:, :, None])[:, :, 0]
+        deep = {"guided": prior, "residual": images}.get(form, 0) + deep
         torch.testing.assert_close(network(images), deep, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_without_biases_brightness_does_not_matter(form):
-    network, images = build(NetworkConfig(form=form)), scene()
+    """To a guided network neither, as long as its strength is that of the same noise."""
+    network, images = with_strength(build(NetworkConfig(form=form)), 0.1), scene()
     with torch.no_grad():
-        torch.testing.assert_close(network(8 * images), 8 * network(images), rtol=1e-5, atol=1e-5)
+        expected = 8 * network(images)
+        if form == "guided":
+            assert float((network(8 * images) - expected).abs().max()) > 0.1
+        torch.testing.assert_close(with_strength(network, 0.8)(8 * images), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_residual_begins_near_the_identity():
+@pytest.mark.parametrize("form", ["guided", "residual"])
+def test_it_begins_near_the_identity(form):
+    """A guided one near total variation, which is the identity while the strength is not known."""
     images = scene()
     with torch.no_grad():
         for seed in range(4):
-            change = build(NetworkConfig(), seed)(images) - images
+            network = build(NetworkConfig(form=form), seed)
+            assert (network(images) - images).norm() < images.norm() / 2
+            prior = total_variation(images, 0.4 if form == "guided" else 0)
+            change = with_strength(network, 0.4)(images) - prior
             assert change.norm() < images.norm() / 2
 
 
+@pytest.mark.parametrize("seen", [{}, {"depth": 3}, {"frames": 5}])
+def test_a_guided_network_corrects_the_prior_of_the_middle_image(seen):
+    network = build(NetworkConfig("CUSTOM", **seen))
+    images = scene(stack=network.config.images)
+    middle = images[:, network.config.images // 2, None]
+    nn.init.zeros_(network.top.last.weight)
+    with torch.no_grad():
+        torch.testing.assert_close(network(images), middle, rtol=0, atol=1e-5)  # strength 0, as it is built
+        assert torch.equal(with_strength(network, 0.3)(images), total_variation(middle, 0.3))
+
+
+def test_of_a_stack_the_prior_is_that_of_the_mean():
+    network = with_strength(build(NetworkConfig("CUSTOM", depth=5)), 0.3)
+    nn.init.zeros_(network.top.last.weight)
+    getattr(network, BREADTH).fill_(2.0)
+    images = scene(stack=5)
+    weights = torch.tensor([0, 1, 2, 1, 0]) / 4
+    expected = total_variation((images * weights[:, None, None]).sum(1, keepdim=True), 0.3)
+    with torch.no_grad():
+        torch.testing.assert_close(network(images), expected, rtol=0, atol=1e-5)
+    assert torch.equal(mean(images, 4, 1.0), images[:, 4:])
+    torch.testing.assert_close(mean(images, 4, 2.0), (2 * images[:, 4:] + images[:, 3:4]) / 3)
+
+
+def test_the_strength_travels_with_the_weights_and_is_not_trained():
+    network = build(NetworkConfig())
+    assert network.state_dict()[STRENGTH] == 0
+    assert STRENGTH not in dict(network.named_parameters())
+    other = build(NetworkConfig(), seed=1)
+    other.load_state_dict(with_strength(network, 0.3).state_dict())
+    assert torch.equal(other(scene()), network(scene()))
+    for form in FORMS[1:]:
+        assert STRENGTH not in build(NetworkConfig(form=form)).state_dict()
+
+
 def test_seed_decides_the_weights():
-    first, same, other = (build(NetworkConfig(), seed).state_dict() for seed in (1, 1, 2))
+    first, same, other = (dict(build(NetworkConfig(), seed).named_parameters()) for seed in (1, 1, 2))
     assert all(torch.equal(first[name], same[name]) for name in first)
     assert not any(torch.equal(first[name], other[name]) for name in first)
 
@@ -188,7 +247,9 @@ def test_seed_decides_the_weights():
         ({"features": 8.0}, "features: expected a whole number"),
         ({"features": True}, "features: expected a whole number"),
         ({"frame_interval": 0}, "frame_interval: expected a whole number"),
-        ({"form": "deep"}, "form: expected one of residual, paper, released, got 'deep'"),
+        ({"target": "first"}, "target: expected one of middle, last, got 'first'"),
+        ({"depth": 3, "target": "last"}, "target: expected 'middle' for a network that sees 3 slices, got 'last'"),
+        ({"form": "deep"}, "form: expected one of guided, residual, paper, released, got 'deep'"),
         ({"preset": "BEST"}, "preset: expected one of PRODUCT, PAPER, RELEASED, CUSTOM, got 'BEST'"),
     ],
 )

@@ -9,11 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tango_jit.recon.window import (
-    ProjectionWindow,
-    angular_weights,
-    split_weights,
-)
+from tango_jit.recon.weights import angular_weights, split_weights
+from tango_jit.recon.window import ProjectionWindow
 from tests.windows import CONE, STEP, VIEWS, feed, filled
 
 # --- weights

@@ -1,0 +1,57 @@
+"""The versions of the weights that were published: to return to, and to go on from."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+
+from tango_jit.learn.unet import NetworkConfig, UNet
+from tango_jit.learn.weights import Weights, unpack
+
+
+def figure(weights: Weights) -> float:
+    """How good weights are among others of the same pairs: the smaller the better, infinite where nobody knows."""
+    return math.inf if weights.patch_accuracy is None else weights.patch_accuracy
+
+
+def task_of(weights: Weights) -> str:
+    """The name of the task that they were trained for; figures of others cannot be compared with theirs."""
+    return NetworkConfig.from_dict(weights.network).task
+
+
+class Versions:
+    """The last `keep` versions."""
+
+    def __init__(self, keep: int) -> None:
+        self._kept: deque[Weights] = deque(maxlen=keep)
+
+    def keep(self, weights: Weights) -> None:
+        """These are the newest ones."""
+        self._kept.append(weights)
+
+    def clear(self) -> None:
+        self._kept.clear()
+
+    @property
+    def best_before(self) -> Weights:
+        """The best (by `patch_accuracy`) of the versions before the last, of its own task and kind of pairs if there
+        are such: figures of others cannot be compared. Raises RuntimeError if there is none."""
+        earlier = list(self._kept)[:-1]
+        if not earlier:
+            raise RuntimeError("rollback: expected an earlier version of the weights, got none since the last reset")
+        last = self._kept[-1]
+        alike = [weights for weights in earlier if task_of(weights) == task_of(last)]
+        like = [weights for weights in alike if (weights.split, weights.generation) == (last.split, last.generation)]
+        return min(like or alike or [w for w in earlier if task_of(w) == task_of(earlier[-1])], key=figure)
+
+    def give_up(self, version: int) -> None:
+        """Forget this one and all later ones."""
+        while self._kept and self._kept[-1].version >= version:
+            self._kept.pop()
+
+    def last(self, config: NetworkConfig) -> tuple[UNet, float] | None:
+        """The newest network of this shape, from the memory of the host, and its scale; None: there is none."""
+        for kept in reversed(self._kept):
+            if (network := unpack(kept)).config.shape == config.shape:
+                return network, kept.scale
+        return None

@@ -1,0 +1,55 @@
+"""Changes of an experiment: those that are announced, and those that only the new pairs show."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+
+from tango_jit.geometry import SliceGeometry
+from tango_jit.learn.jumps import Jumps
+from tango_jit.learn.unet import NetworkConfig
+from tango_jit.services.pairs import Pairs
+from tango_jit.streams import Header
+
+
+class Adaptation:
+    """Follows what kind of pairs there are, and watches them round by round."""
+
+    def __init__(self) -> None:
+        self._jumps = Jumps()
+        self._kind: tuple[object, ...] = ()
+        self._kinds = 0
+        self._watched: object = None
+        self.count = 0
+        """Jumps so far."""
+        self.last, self.at_s = "", -1e9
+        """What jumped last, and when."""
+
+    def kind(self, header: Header | None, slices: Mapping[str, SliceGeometry]) -> int:
+        """A number that grows when pairs become unlike the earlier ones: another scan, filter, dose, centre or zoom.
+
+        (A change of filter, dose or centre begins a new filtered series.)
+        """
+        kind = (header, frozenset(geometry.pixel_mm for geometry in slices.values()))
+        if kind != self._kind:
+            self._kind = kind
+            self._kinds += 1
+        return self._kinds
+
+    def jumped(self, pairs: Pairs, scores: np.ndarray, now_s: float, network: NetworkConfig) -> bool:
+        """Do these pairs of the present kind, with the scores (m,) of a round by this network, show a jump?"""
+        watched = self._kinds, pairs.split, network.task
+        if watched != self._watched:
+            self._watched = watched
+            self._jumps.forget()
+        images = torch.as_tensor(pairs.images)
+        found = self._jumps.watch(
+            accuracy=float(scores.mean()) if len(scores) else None,
+            noise=float((images[:, 0] - images[:, 1]).square().mean()),
+            level=float(images.mean()),
+        )
+        if found:
+            self.count, self.last, self.at_s = self.count + 1, found, now_s
+        return bool(found)

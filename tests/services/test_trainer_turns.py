@@ -1,0 +1,115 @@
+"""Which views pairs come from: two turns where that works, halves otherwise; and what happens at a jump."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tango_jit.recon.window import ProjectionWindow, WindowOverflowError
+from tango_jit.services.pairs import HALVES_S, OFFERED, PairSource, SplitChoice
+from tango_jit.services.service import State
+from tango_jit.streams import Header, Image
+from tests.services.scans import FAN, VIEWS, look, see
+from tests.services.trainers import training
+
+
+def test_two_turns_are_used_as_soon_as_they_are_there(rounds, trainer, feed):
+    feed.frames(turns=4)
+    assert training(trainer)["split_used"] == "HALVES"
+    assert set(rounds.befores) == {None}
+    feed.frames(range(VIEWS, 2 * VIEWS + 1), turns=4)
+    see(trainer, split_used="TURNS", steps=lambda steps: steps > 20)
+    now, before = rounds.windows[-1], rounds.befores[-1]
+    assert before is not None
+    assert not set(now.frames) & set(before.frames)
+    assert len(before.frames) == VIEWS
+    assert before.last_frame == now.first_frame - 1
+    assert 0.3 < look(trainer)["patch_accuracy"] < 1.5
+    assert look(trainer)["patch_accuracy_band"] > 0
+
+
+def test_a_turn_that_comes_again_and_again_gives_halves(rounds, trainer, feed):
+    """Its pairs of two turns are equal: nothing could be learned from them."""
+    feed.frames(range(3 * VIEWS))
+    values = training(trainer, more=20)
+    assert values["split_used"] == "HALVES"
+    assert any(before is not None for before in rounds.befores), "they were tried"
+    assert rounds.befores[-1] is None
+    assert np.isfinite(values["patch_accuracy"])
+
+
+@pytest.mark.parametrize("setting", ["HALVES", "TURNS"])
+def test_the_setting_decides(rounds, trainer, feed, setting):
+    trainer.write("split", setting)
+    feed.frames(range(3 * VIEWS), turns=4)
+    see(trainer, frames_received=3 * VIEWS)
+    made = len(rounds.befores) + 1
+    assert training(trainer, more=12)["split_used"] == setting
+    assert {before is None for before in rounds.befores[made:]} == {setting == "HALVES"}
+
+
+def test_auto_returns_to_turns_after_a_while():
+    choice = SplitChoice()
+    assert choice.wanted("AUTO", 0.0) == "turns"
+    choice.seen(OFFERED - 1, OFFERED - 1, 0.0)
+    assert choice.wanted("AUTO", 0.0) == "turns", "too few to judge"
+    choice.seen(1, 1, 1.0)
+    assert choice.wanted("AUTO", 1.0) == "halves"
+    assert choice.wanted("TURNS", 1.0) == "turns"
+    assert choice.wanted("AUTO", 1.0 + HALVES_S) == "turns"
+    choice.seen(OFFERED, OFFERED // 2, 30.0)
+    assert choice.wanted("AUTO", 30.0) == "turns", "half of them were of use"
+
+
+def test_where_two_turns_do_not_fit_one_is_kept(monkeypatch):
+    source = PairSource(Header("s", "filtered", FAN, True, "hann"), "cpu", 0)
+    assert source.window.spans == 2
+    add = ProjectionWindow.add
+
+    def short(window: ProjectionWindow, *arguments):
+        if window.spans == 2 and len(window) > VIEWS:
+            raise WindowOverflowError("full")
+        return add(window, *arguments)
+
+    monkeypatch.setattr(ProjectionWindow, "add", short)
+    view = np.zeros((FAN.rows, FAN.cols), np.float32)
+    for number in range(VIEWS + 1):
+        source.add(Image("s", number, number * 2 * np.pi / VIEWS, 0.0, view))
+    with pytest.raises(WindowOverflowError):
+        source.add(Image("s", VIEWS + 1, (VIEWS + 1) * 2 * np.pi / VIEWS, 0.0, view))
+    assert source.keep_one_turn()
+    assert source.window.spans == 1
+    assert not source.keep_one_turn()
+    for number in range(3 * VIEWS):
+        source.add(Image("s", number, number * 2 * np.pi / VIEWS, 0.0, view))
+    assert source.window.window() is not None
+    assert source.window.before() is None
+
+
+def test_a_jump_of_the_beam_is_found_and_told(rounds, trainer, feed):
+    """Ten times the noise and the level, and no message that says so."""
+    trainer.write("split", "HALVES")
+    feed.frames(turns=4)
+    for _ in range(5):
+        training(trainer, more=60)
+    calm = look(trainer)
+    assert (calm["jumps"], calm["last_jump"]) == (0, "")
+    feed.frames(range(VIEWS, 2 * VIEWS), gain=10.0, turns=4)
+    for _ in range(4):
+        training(trainer, more=30)
+    values = see(trainer, jumps=lambda jumps: jumps > 0)
+    assert "rose from about" in values["last_jump"]
+    values = training(trainer)
+    assert values["state"] is State.RUNNING
+    assert values["last_jump"] in values["status"]
+    assert min(rounds.held[-5:]) < trainer._trainer.settings.buffer_size
+
+
+def test_one_turn_for_want_of_memory_is_told(trainer, feed, monkeypatch):
+    ring = PairSource._ring
+    monkeypatch.setattr(PairSource, "_ring", lambda source, spans: ring(source, spans=1))
+    feed.header("second")  # the first may have come already
+    feed.frames(range(3 * VIEWS), turns=4)
+    values = training(trainer)
+    assert (values["split_used"], values["state"]) == ("HALVES", State.ALARM)
+    assert "two turns of views do not fit in memory" in values["status"]
