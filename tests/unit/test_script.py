@@ -86,7 +86,7 @@ DOSE = 'do = "dose"\nfraction = 0.5'
         (event("do = 'write'\ndevice = 'toaster'\nattribute = 'x'\nvalue = 1"), "device: invalid enum value 'toaster'"),
         (
             event("do = 'write'\ndevice = 'trainer'\nattribute = 'speed'\nvalue = 1"),
-            "event 1 (write): attribute: expected one of batch_size, buffer_size",
+            "event 1 (write): attribute: expected one of batch_size, buffer_auto, ",
         ),
         (
             event("do = 'write'\ndevice = 'trainer'\nattribute = 'loss'\nvalue = 1"),
