@@ -114,7 +114,8 @@ def test_a_network_of_another_target_is_of_another_shape():
     middle = NetworkConfig("CUSTOM", frames=3)
     last = replace(middle, target="last")
     assert middle.shape != last.shape
-    with pytest.raises(ValueError, match=r"target middle, task DENOISE\), got .*target last, task DENOISE: another shape needs a reset"):
+    words = r"expected .* target middle, task DENOISE\), got .* target last, task DENOISE: another shape needs a reset"
+    with pytest.raises(ValueError, match=words):
         last.refuse_unlike(middle)
     assert NetworkConfig(target="last").shape == NetworkConfig().shape  # of one image there is but one
     assert (middle.shown, last.shown, NetworkConfig("CUSTOM", depth=5).shown) == (1, 2, 2)
