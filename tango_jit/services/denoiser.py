@@ -98,10 +98,10 @@ class DenoiserService(Service):
 
     def snapshot(self, path: Path) -> None:
         """Write all slices of this moment to an HDF5 file. Raises ValueError or OSError in words."""
-        latest, tasks = dict(self._latest), self._judgement.tasks
+        latest = dict(self._latest)
         if not latest:
             raise ValueError("Snapshot: expected a picture, none has come yet")
-        write_snapshot(path.expanduser().absolute(), latest, tasks)
+        write_snapshot(path.expanduser().absolute(), latest)
 
     # ---- the worker
 
@@ -183,9 +183,10 @@ class DenoiserService(Service):
     def _denoise(self, message: Slice) -> None:
         if f"denoised_{message.slice}" not in self.signals:
             return  # removed meanwhile, or its view is still to come
-        if message.series != self._series:
-            self._begin(message.series)
         latest = self._latest.get(message.slice)
+        if message.series != self._series or (latest is not None and _refilled(latest, message)):
+            self._begin(message.series)
+            latest = None
         if latest is not None and latest.geometry != message.geometry:
             self._engine.forget(message.slice)
             self._comparison.forget(message.slice)
@@ -216,6 +217,7 @@ class DenoiserService(Service):
             **fields,
             weights_version=result.weights_version,
             accuracy=result.accuracy,
+            task=result.task,
             data=np.stack([picture, result.raw])[:, None],
         )
         self._latest[message.slice] = denoised
@@ -282,7 +284,7 @@ class DenoiserService(Service):
         )
 
     def _begin(self, series: str) -> None:
-        """Another scan: what was seen of the earlier one says nothing about it."""
+        """Another scan, or filling of the window: what was seen of the earlier one says nothing about it."""
         self._series, self._helped, self._pace = series, False, Pace(SILENCE_S)
         self._judgement.clear()
         self._earlier.clear()
@@ -319,3 +321,9 @@ class DenoiserService(Service):
             missing=self._neighbours.told(now),
             trouble=next((s.trouble for s in self._subscribers if s.trouble), ""),
         )
+
+
+def _refilled(latest: Denoised, message: Slice) -> bool:
+    """Was the window filled anew in between, for another filter, centre or flat field (decision 19)? Its slices have
+    another generation and share no view with those before."""
+    return message.generation != latest.generation and message.first_frame > latest.last_frame

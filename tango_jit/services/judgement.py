@@ -27,11 +27,6 @@ class Judgement:
         self._results.clear()
 
     @property
-    def tasks(self) -> dict[str, str]:
-        """What was made of each slice."""
-        return {name: result.task for name, result in self._results.items()}
-
-    @property
     def guarded(self) -> bool:
         """Is any slice shown as reconstructed because the denoised one is not surely better?"""
         return any(result.guarded for result in self._results.values())

@@ -49,7 +49,7 @@ def reconstructor_signals(name: str) -> tuple[Signal, ...]:
 def denoiser_signals(name: str) -> tuple[Signal, ...]:
     """Signals of one slice at the denoiser."""
     return (
-        image(f"denoised_{name}", f"Slice {name}, denoised: attenuation."),
+        image(f"denoised_{name}", f"Slice {name}, denoised: attenuation; of other tasks what `shows` says."),
         image(f"raw_{name}", f"Slice {name} as reconstructed: attenuation."),
         frame_number(name),
         Signal(f"accuracy_{name}", "float", "Accuracy of the network on this slice (1: no denoising, 0.5: perfect)."),

@@ -14,9 +14,9 @@ from tango_jit.services.files import new_file
 from tango_jit.streams import Denoised
 
 
-def write_snapshot(path: Path, slices: Mapping[str, Denoised], tasks: Mapping[str, str]) -> None:
-    """Write slices as NXdata groups (denoised, raw; depth, rows, columns) to a new HDF5 file, in 1/mm. By their names
-    `tasks` says what was made of them: pictures of another task than DENOISE have no unit.
+def write_snapshot(path: Path, slices: Mapping[str, Denoised]) -> None:
+    """Write slices as NXdata groups (denoised, raw; depth, rows, columns) to a new HDF5 file, in 1/mm; what
+    another task than DENOISE made has no unit.
 
     The file is complete or not there. Raises ValueError if the folder is missing or the file exists, OSError.
     """
@@ -27,7 +27,7 @@ def write_snapshot(path: Path, slices: Mapping[str, Denoised], tasks: Mapping[st
             group.attrs.update({"NX_class": "NXdata", "signal": "denoised"})
             for index, field in enumerate(("denoised", "raw")):
                 data = group.create_dataset(field, data=message.data[index])
-                restored = field == "raw" or TASKS[tasks[name]].restores
+                restored = field == "raw" or TASKS[message.task].restores
                 data.attrs["units"] = "1/mm" if restored else "1"
             group.attrs.update(
                 {
@@ -37,7 +37,7 @@ def write_snapshot(path: Path, slices: Mapping[str, Denoised], tasks: Mapping[st
                     "timestamp_s": message.timestamp_s,
                     "generation": message.generation,
                     "weights_version": message.weights_version,
-                    "task": tasks[name],
+                    "task": message.task,
                     "geometry": json.dumps(message.geometry.to_dict()),
                 }
             )

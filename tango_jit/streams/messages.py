@@ -282,6 +282,7 @@ class Denoised(_Picture):
     """A denoised slice: fields as in Slice, but `data` (2, depth, rows, cols) is (denoised, raw).
 
     `weights_version` 0: there is no network yet and denoised is the raw slice. `accuracy`: None when it cannot be told.
+    `task`: what denoised is, see learn.tasks.
     """
 
     htype = "denoised"
@@ -289,6 +290,7 @@ class Denoised(_Picture):
 
     weights_version: Whole
     accuracy: Figure
+    task: Text = "DENOISE"
 
 
 @dataclass(frozen=True, eq=False)

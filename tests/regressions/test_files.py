@@ -21,7 +21,7 @@ def save(path: Path) -> None:
 
 
 def snapshot(path: Path) -> None:
-    write_snapshot(path, {}, {})
+    write_snapshot(path, {})
 
 
 @pytest.mark.parametrize("write", [save, snapshot])

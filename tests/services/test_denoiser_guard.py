@@ -73,6 +73,23 @@ def test_another_series_is_learnt_anew(denoiser):
     assert look(denoiser.service)["status"].startswith("learning")
 
 
+def test_a_window_that_was_filled_anew_is_not_compared_with_the_one_before(denoiser):
+    """Filter, centre or flat field changed: another generation, and no view in common."""
+    denoiser.use(helps(1))
+    denoiser.service.write("mode", "FULL")
+    denoiser.frame += 20
+    denoiser.next()
+    assert look(denoiser.service)["evidence"] == "TURNS"
+    denoiser.frame += 20
+    denoiser.pass_through(replace(denoiser.slice(), generation=4))
+    assert look(denoiser.service)["evidence"] != "TURNS"
+    denoiser.frame += 20
+    denoiser.pass_through(replace(denoiser.slice(), generation=4))
+    assert look(denoiser.service)["evidence"] == "TURNS"
+    denoiser.pass_through(replace(denoiser.slice(), generation=5))  # another slice was moved
+    assert look(denoiser.service)["evidence"] == "TURNS"
+
+
 def test_a_removed_slice_takes_its_verdict_and_accuracy_along(denoiser):
     denoiser.view("xy", "cut")
     wait_for_slices(denoiser, "xy", "cut")

@@ -66,6 +66,7 @@ def test_the_denoiser_follows_the_task_of_the_weights(denoiser):
     assert "probability" in values["shows"]
     assert 0 <= message.data[0].min() <= message.data[0].max() <= 1
     assert message.accuracy is not None
+    assert message.task == "SEGMENT"
     assert values["accuracy"] < 0.9
     assert not values["guard_active"]
     assert [np.isnan(values[name]) for name in ("quality", "share", "quality_xy")] == [True] * 3
