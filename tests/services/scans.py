@@ -46,7 +46,7 @@ def look(service: Service) -> Mapping[str, Any]:
         service.set_state(*service.health())
         return service.values
 
-    return service.ask(keep)
+    return service.ask(keep, 30.0)  # longer than a turn of any service on a busy machine
 
 
 def see(service: Service, timeout_s: float = 20.0, **expected: Any) -> Mapping[str, Any]:

@@ -146,7 +146,7 @@ def test_an_added_slice_survives_a_kill(running):
     assert running.reconstructor.slice_mine.shape == (64, 96)
     np.testing.assert_allclose(running.reconstructor.geometry_mine, [-6, -4, 1, 12, 0, 0, 0, 8, 1])
     # One of its first place may have come before it was given this shape.
-    wait_until(lambda: running.denoiser.denoised_mine.shape == (64, 96), what="its denoised picture")
+    wait_until(lambda: np.shape(running.denoiser.denoised_mine) == (64, 96), what="its denoised picture")  # first None
     running.reconstructor.RemoveSlice("mine")
     wait_until(lambda: "denoised_mine" not in running.denoiser.get_attribute_list(), what="removal at the denoiser")
     assert "slice_mine" not in running.reconstructor.get_attribute_list()
