@@ -54,7 +54,13 @@ NETWORK = (
         minimum=1,
         maximum=63,
     ),
-    field("frame_interval", "int", "Projections between those points in time. Needs ResetNetwork.", minimum=1, maximum=10_000),
+    field(
+        "frame_interval",
+        "int",
+        "Projections between those points in time. Needs ResetNetwork.",
+        minimum=1,
+        maximum=10_000,
+    ),
     field(
         "target",
         "enum",
