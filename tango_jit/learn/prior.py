@@ -2,7 +2,8 @@
 
 Total variation has one number to choose. Noise2Inverse chooses it as it chooses weights: the strength with which what
 total variation makes of u comes nearest to v is the one that brings it nearest to the object. Of stacks it chooses in
-the same way over how many images the mean goes that total variation is made of. Some patches decide.
+the same way over how many images the mean goes that total variation is made of. Some patches decide. Later
+another choice has to be surely better (docs/decisions/0048).
 """
 
 from __future__ import annotations
@@ -23,9 +24,10 @@ Array = NDArray[np.float64]
 # Strengths that are tried, in units of the noise: the root mean square of the difference of the halves.
 TRIED = np.geomspace(0.05, 4.0, 19)
 BREADTHS = 1.0, 2.0, 6.0  # of the mean, see `unet.mean`
-PATCHES = 6  # of a batch that are looked at
+PATCHES = 12  # of a batch that are looked at
 AT_FIRST, EVERY = 8, 16  # batches that are looked at: so many, then each so manieth
-LOOKS = 11  # the last ones count, by their median: a spoilt batch, however bright, does not decide
+LOOKS = 32  # the last ones count, by their median: a spoilt batch, however bright, does not decide
+SURE = 3.0  # standard errors by which another choice has to be better, once the first looks are over
 
 
 class PriorStrength:
@@ -37,6 +39,7 @@ class PriorStrength:
     def forget(self) -> None:
         """Another experiment begins: what was seen no longer counts."""
         self._batches = 0
+        self._chosen = 0, 0  # of breadths and strengths
         self._noise: deque[float] = deque(maxlen=LOOKS)
         self._errors: deque[Array] = deque(maxlen=LOOKS)  # (breadths, strengths), in units of the noise
 
@@ -45,10 +48,9 @@ class PriorStrength:
         before the first ones."""
         if not self._noise:
             return {}
-        errors = np.median(self._errors, axis=0)
-        breadth, strength = np.unravel_index(errors.argmin(), errors.shape)
+        breadth, strength = self._chosen
         numbers = {STRENGTH: float(TRIED[strength] * np.median(self._noise)) / scale}
-        return numbers | ({BREADTH: BREADTHS[breadth]} if len(errors) > 1 else {})
+        return numbers | ({BREADTH: BREADTHS[breadth]} if len(self._errors[0]) > 1 else {})
 
     @property
     def alone(self) -> float | None:
@@ -86,4 +88,17 @@ class PriorStrength:
             return False
         self._errors.append(np.reshape(errors, (-1, len(TRIED))))
         self._noise.append(noise)
+        self._choose()
         return True
+
+    def _choose(self) -> None:
+        """The best choice of the first looks, and later another one only if it is surely better: the network learns to
+        correct what one choice makes, and does worse for a while with another."""
+        looks = np.array(self._errors)  # (looks, breadths, strengths)
+        middle = np.median(looks, axis=0)
+        best = np.unravel_index(middle.argmin(), middle.shape)
+        if self._batches > AT_FIRST:
+            gain = looks[:, *self._chosen] - looks[:, *best]
+            if gain.mean() <= SURE * gain.std() / math.sqrt(len(gain)):
+                return
+        self._chosen = int(best[0]), int(best[1])

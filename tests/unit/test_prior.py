@@ -94,6 +94,18 @@ def test_it_follows_the_noise():
     )
 
 
+def test_a_choice_stays_where_no_other_is_surely_better():
+    """The network learns to correct what this choice makes of images."""
+    prior = PriorStrength()
+    for seed in range(AT_FIRST):
+        prior.measure(samples(seed=seed)[0], HALO)
+    small = (samples(n=2, seed=100 + seed)[0] for seed in range(AT_FIRST * EVERY))  # each has another best choice
+    values = [value_of(prior) for batch in small if prior.measure(batch, HALO)]
+    assert len(values) == AT_FIRST
+    assert len({measured(samples(n=2, seed=100 + seed)[0]) for seed in range(AT_FIRST)}) > 2
+    assert max(values) / min(values) < TRIED[1] / TRIED[0]
+
+
 def test_a_spoilt_batch_does_not_decide():
     batches = [samples(seed=seed)[0] for seed in range(5)]
     bright = batches[0].clone()
