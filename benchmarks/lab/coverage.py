@@ -2,10 +2,11 @@
 
     python -m benchmarks.lab.coverage [--experiments tablet-soap tablet-gel htc-ta-90] [--steps 300] [--out FILE]
 
-For each experiment one network learns, its slices of the last turn are denoised, and counted are the pixels inside the
-object whose error is within 1.96 times the map (95 of 100 if errors were normal and the map right): against the truth
-where it is known (simulated), and everywhere against the raw slice of the turn before the last but one, which neither
-the slice nor the map has seen; there the noise of that slice, the mean over the image, is added to the map.
+For each experiment the preset PRODUCT learns, as deep as it is live (three slices, one of a detector of one row). Its
+slices of the last turn are denoised, and counted are the pixels inside the object whose error is within 1.96 times the
+map (95 of 100 if errors were normal and the map right): against the truth where it is known (simulated), and everywhere
+against the raw slice of the turn before the last but one, which neither the slice nor the map has seen; there the noise
+of that slice, the mean over the image, is added to the map.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from benchmarks.lab.learning import PRODUCT, STEPS_A_BATCH, Learner
 from sim.report import machine
 from tango_jit.learn import Denoiser
 from tango_jit.learn.motion import still
+from tango_jit.recon.pipeline import full_stack
+from tango_jit.services.trainer_settings import deep_as
 
 RESULT = Path(__file__).parents[1] / "results" / "lab_coverage.json"
 SURE = 1.96
@@ -34,31 +37,35 @@ SURE = 1.96
 def rows_of(name: str, steps: int) -> Iterator[dict[str, Any]]:
     """One for each slice."""
     experiment = load(name)
-    learner, turn = Learner(experiment, "turns", PRODUCT, seed=0), experiment.views_a_turn
+    settings = deep_as(PRODUCT, experiment.geometry.rows)
+    learner, turn, depth = (
+        Learner(experiment, "turns", settings, seed=0),
+        experiment.views_a_turn,
+        settings.network.depth,
+    )
     learner.send(8 * turn if experiment.endless else experiment.frames)
     for _ in range(0, steps, STEPS_A_BATCH):
         learner.learn()
     denoiser, windows = Denoiser(guard=False), Windows(experiment)
     denoiser.load(learner.trainer.weights())
-    unseen, before, planes = (
-        windows.raw(experiment.frames - 2 * turn),
-        windows.raw(experiment.frames - turn),
-        windows.planes(experiment.frames),
-    )
+    unseen = windows.raw(experiment.frames - 2 * turn)
+    earlier = windows.planes(experiment.frames - turn, depth)
+    planes = windows.planes(experiment.frames, depth)
     for place, target in experiment.targets.items():
-        even, odd, *full = planes[place][:, 0]
-        whole = full[0] if full else None
-        result = denoiser(even, odd, whole, before=before[place], with_uncertainty=True)
+        even, odd, *full = planes[place]
+        whole, before = full[0] if full else None, full_stack(earlier[place])
+        result = denoiser(even, odd, whole, before=before, with_uncertainty=True)
         sigma = result.uncertainty
         assert sigma is not None
         quiet = still(*(torch.from_numpy(image)[None] for image in (result.raw, unseen[place])))[0].numpy() > 0
         known = target.inside & np.isfinite(sigma)
-        noise = np.mean((result.raw - before[place])[known & quiet] ** 2) / 2
+        noise = np.mean((result.raw - before[depth // 2])[known & quiet] ** 2) / 2
         apart = np.abs(result.image - unseen[place]) / np.sqrt(sigma**2 + noise)
         row = {
             "experiment": name,
             "place": place,
             "steps": steps,
+            "depth": depth,
             "without_a_figure": round(float(np.mean(~np.isfinite(sigma[target.inside]))), 4),
             "unseen_turn": round(float(np.mean(apart[known & quiet] < SURE)), 4),
         }

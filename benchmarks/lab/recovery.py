@@ -51,7 +51,7 @@ class Stage:
 
     def learner(self, settings: TrainerSettings, trainer: Trainer | None = None) -> Learner:
         """With a trainer that has learned elsewhere; None: a new one."""
-        learner = Learner(self.experiment, "turns", settings, seed=0)
+        learner = Learner(self.experiment, "turns", settings, seed=0)  # one slice: scanners differ in rows
         learner.send(4 * self.experiment.views_a_turn)
         if trainer is not None:
             learner.trainer = trainer

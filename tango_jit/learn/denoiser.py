@@ -253,7 +253,8 @@ class Denoiser:
             trained for, halves or the whole of a turn.
         name : which slice this is; the guard judges each by itself.
         complete : False: the halves do not cover the angles, so an accuracy between them would mean nothing.
-        before : the whole slice at the same place from the views of a turn before, none in common; None: not known.
+        before : the whole slice at the same place from the views of a turn before, none in common, (rows, cols), or
+            with its neighbours (depth, rows, cols), which the map of uncertainty needs; None: not known.
         made_for : the weights whose stack this is; None: whatever are in use.
         with_uncertainty : make the map of `Result.uncertainty` as well, with up to two passes more.
 
@@ -267,8 +268,8 @@ class Denoiser:
         images = planes.shape[1]
         if mode not in MODES:
             raise ValueError(f"mode: expected one of {', '.join(MODES)}, got {mode!r}")
-        if before is not None and before.shape != planes.shape[2:]:
-            raise ValueError(f"before: expected shape {planes.shape[2:]}, got {before.shape}")
+        if before is not None and (before.ndim not in (2, 3) or before.shape[-2:] != planes.shape[2:]):
+            raise ValueError(f"before: expected shape {planes.shape[2:]}, or a stack of them, got {before.shape}")
         if full is None:
             planes = np.concatenate([planes, planes.mean(axis=0, keepdims=True)])
         raw = planes[2, images // 2 if active is None else active.predictor.config.shown].copy()

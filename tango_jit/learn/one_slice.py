@@ -18,6 +18,7 @@ from tango_jit.learn.inference import Predictor
 from tango_jit.learn.motion import LEAST_STILL, still
 from tango_jit.learn.noise2inverse import Split
 from tango_jit.learn.uncertainty import uncertainty
+from tango_jit.stacks import seen
 
 EVEN, ODD, WHOLE = range(3)
 
@@ -39,7 +40,8 @@ class Pair:
 
 class OneSlice:
     """`planes` (3, D, rows, cols) in mm^-1: even half, odd half and whole, each with the neighbours that the network
-    sees; `before` (rows, cols): the whole of a turn before, None: not known; `complete`: can the halves be compared?"""
+    sees; `before` (rows, cols), or a stack of neighbours with it in the middle: the whole of a turn before, None: not
+    known; `complete`: can the halves be compared?"""
 
     def __init__(
         self, predictor: Predictor, scale: float, planes: Tensor, before: Tensor | None, complete: bool
@@ -49,7 +51,8 @@ class OneSlice:
         self._numbers = {name: number * scale for name, number in predictor.numbers.items()}  # in mm^-1
         self._shown = planes[:, predictor.config.shown]  # (3, rows, cols): the images that are put out
         self._passed: dict[int, Tensor] = {}
-        self.turns = None if before is None else self._turns(before)
+        self._before = None if before is None else before.reshape(-1, *before.shape[-2:])
+        self.turns = None if self._before is None else self._turns(self._before[len(self._before) // 2])
         self.halves = self._halves() if complete else None
 
     @property
@@ -121,17 +124,25 @@ class OneSlice:
         """Standard deviation of the error of each pixel (rows, cols) in mm^-1, NaN: not known; None: nothing tells it.
         `mean`: the denoised slice is the mean of its halves.
 
-        The slice of a turn before is denoised for it; where the network needs its neighbours, which are not known, the
-        halves tell.
+        The slice of a turn before is denoised for it; where the network needs neighbours that are not known, the halves
+        tell.
         """
-        turns, halves = self.turns, self.halves
-        if turns is not None and len(self._planes[0]) == 1 and not mean:
-            other = self._through(turns.second[None])
+        turns, halves, before = self.turns, self.halves, self._before_seen
+        if turns is not None and before is not None and not mean:
+            other = self._through(before)
             return uncertainty(turns.first, turns.second, denoised, other, turns.pixels, mean=False)
         if halves is None:
             return None
         even, odd = self._output(EVEN), self._output(ODD)
         return uncertainty(halves.first, halves.second, even, odd, halves.pixels, mean=True)
+
+    @property
+    def _before_seen(self) -> Tensor | None:
+        """The stack of a turn before as the network sees it; None where there are fewer neighbours than that."""
+        network = self._predictor.config
+        if self._before is None or network.frames > 1 or len(self._before) < network.depth:
+            return None
+        return self._before[seen(len(self._before), network.depth)]
 
     @property
     def _told(self) -> Pair:

@@ -143,4 +143,9 @@ def check_center(scan: ScanGeometry, offset_px: float) -> None:
 def full_slice(planes: NDArray[np.float32]) -> NDArray[np.float32]:
     """The whole slice (rows, cols) of planes (2 or 3, depth, rows, cols): the third, else the mean of the halves."""
     middle = planes.shape[1] // 2
-    return planes[2, middle] if planes.shape[0] == 3 else 0.5 * (planes[0, middle] + planes[1, middle])
+    return full_stack(planes[:, middle : middle + 1])[0]
+
+
+def full_stack(planes: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The same of the slice and its neighbours: (depth, rows, cols)."""
+    return planes[2] if planes.shape[0] == 3 else 0.5 * (planes[0] + planes[1])

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tango_jit.recon.pipeline import full_slice
+from tango_jit.recon.pipeline import full_stack
 from tango_jit.streams import Slice
 
 KEPT = 8  # slices a turn: updates may come more often than that
@@ -17,7 +17,7 @@ KEPT = 8  # slices a turn: updates may come more often than that
 class _Kept(NamedTuple):
     last_frame: int
     complete: bool
-    whole: NDArray[np.float32]  # (rows, cols) in mm^-1
+    whole: NDArray[np.float32]  # (depth, rows, cols) in mm^-1
 
 
 class Earlier:
@@ -28,9 +28,9 @@ class Earlier:
         self._places: dict[str, object] = {}
 
     def exchange(self, message: Slice) -> NDArray[np.float32] | None:
-        """The newest slice of the same series and place without a view of this one, (rows, cols) in mm^-1; and this one
-        is kept for later ones. None if there is none, or only one of the two is complete: their noise would differ. Of
-        stacks it is the slice itself, without its neighbours: how many of them come makes no difference."""
+        """The newest slice of the same series and place without a view of this one, with the neighbours that it had,
+        (depth, rows, cols) in mm^-1; and this one is kept for later ones. None if there is none, or only one of the two
+        is complete: their noise would differ."""
         place = message.series, message.geometry, len(message.data)
         if self._places.get(message.slice) != place:
             self._places[message.slice] = place
@@ -40,7 +40,7 @@ class Earlier:
             kept.popleft()
         views = message.last_frame - message.first_frame + 1
         if not kept or message.last_frame - kept[-1].last_frame >= views / KEPT:
-            whole = full_slice(message.data).copy()  # not the message of all planes
+            whole = full_stack(message.data).copy()  # not the message of all planes
             kept.append(_Kept(message.last_frame, message.complete, whole))
         oldest = kept[0]
         alike = oldest.last_frame < message.first_frame and oldest.complete == message.complete

@@ -22,7 +22,7 @@ def slice_(last_frame: int, *add: float, series: str = "s", place: SliceGeometry
 
 def frames(earlier: Earlier, *last_frames: int) -> list[float | None]:
     found = [earlier.exchange(slice_(last)) for last in last_frames]
-    return [None if image is None else float(image[0, 0]) for image in found]
+    return [None if image is None else float(image[0, 0, 0]) for image in found]
 
 
 def test_the_newest_one_without_a_view_in_common():
@@ -36,7 +36,7 @@ def test_halves_are_averaged_and_a_full_slice_is_taken_as_it_is():
         earlier.exchange(slice_(150, *add))
         image = earlier.exchange(slice_(301, *add))
         assert image is not None
-        assert image.shape == (2, 3)
+        assert image.shape == (1, 2, 3)
         assert (image == expected).all()
 
 
@@ -62,7 +62,7 @@ def test_memory_is_bounded_however_often_slices_come():
         image = earlier.exchange(slice_(last))
         if last > 400:
             assert image is not None
-            assert TURN <= last - image[0, 0] <= TURN * (1 + 1.5 / KEPT)
+            assert TURN <= last - image[0, 0, 0] <= TURN * (1 + 1.5 / KEPT)
         assert len(earlier._kept["xy"]) <= KEPT + 2
 
 

@@ -361,7 +361,7 @@ def test_a_slice_of_the_turn_before_may_be_read_only_and_of_another_type():
     locked.flags.writeable = False
     assert denoise(even, odd, before=locked).accuracy == expected
     assert denoise(even, odd, before=before.astype(np.float64)).accuracy == expected  # pyright: ignore[reportArgumentType]
-    with pytest.raises(ValueError, match=r"before: expected shape \(120, 100\), got \(100, 120\)"):
+    with pytest.raises(ValueError, match=r"before: expected shape \(120, 100\), or a stack .*, got \(100, 120\)"):
         denoise(even, odd, before=before.T)
 
 
@@ -378,5 +378,7 @@ def test_of_a_stack_the_middle_image_is_compared():
     kept = (result.image - before) ** 2
     assert result.evidence == "turns"
     assert result.accuracy == pytest.approx(kept.mean() / ((whole - before) ** 2).mean(), abs=0.01)
-    with pytest.raises(ValueError, match=r"before: expected shape \(120, 100\), got \(3, 120, 100\)"):
-        engine(weights)(even, odd, before=even)
+    among = np.stack([stack[2] for stack in stacks])  # with its neighbours
+    assert engine(weights)(even, odd, before=among).accuracy == result.accuracy
+    with pytest.raises(ValueError, match=r"before: expected shape \(120, 100\), or a stack .*, got \(1, 3, 120, 100\)"):
+        engine(weights)(even, odd, before=among[None])

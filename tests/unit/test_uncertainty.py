@@ -1,10 +1,16 @@
 """The map of what each pixel may be wrong by, against errors that are known here."""
 
+from typing import cast
+
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from tango_jit.learn import Denoiser, NetworkConfig, build
 from tango_jit.learn.uncertainty import uncertainty
+from tango_jit.learn.unet import STRENGTH
+from tango_jit.learn.weights import pack
 from tests.training import blobs
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -59,3 +65,25 @@ def test_where_nothing_around_counts_there_is_no_figure():
     sigma = uncertainty(first, second, p, q, pixels, mean=False)
     assert sigma[:80].isnan().all()
     assert float(sigma[110:].mean()) == pytest.approx(0.2, abs=0.05)
+
+
+@pytest.mark.parametrize("depth", [1, 3])
+def test_the_slice_of_a_turn_before_tells_it_with_its_neighbours(depth: int):
+    """As many as the network sees; without them the halves tell."""
+    network = build(NetworkConfig(depth=depth))
+    cast(Tensor, getattr(network, STRENGTH)).fill_(0.15)
+    denoise = Denoiser(guard=False)
+    denoise.load(pack(network, version=1, scale=1.0, patch_accuracy=0.6, generation=0, split="turns"))
+    truth = blobs(1, SHAPE, 0.8)[0].numpy()
+    draw = np.random.default_rng(4).normal(size=(3, depth, *SHAPE)).astype(np.float32)
+    even, odd = truth + 0.2 * 2**0.5 * draw[:2]
+    before = truth + 0.2 * draw[2]
+    result = denoise(even, odd, before=before, with_uncertainty=True)
+    alone = denoise(even, odd, before=before[depth // 2], with_uncertainty=True)
+    assert result.uncertainty is not None
+    assert alone.uncertainty is not None
+    error = float(np.sqrt(np.mean((result.image - truth) ** 2)))
+    told = float(np.sqrt(np.mean(result.uncertainty**2)))
+    assert told == pytest.approx(error, rel=0.12)
+    assert np.array_equal(alone.uncertainty, result.uncertainty) == (depth == 1)
+    np.testing.assert_array_equal(alone.image, result.image)
