@@ -58,7 +58,8 @@ READINGS = (
     Signal(
         "quality",
         "float",
-        "By so much at least the worst of the displayed slices has less noise than as reconstructed, 95 times of 100; "
+        "By so much at least the worst of the displayed slices has less noise than as reconstructed, 95 times of 100 "
+        "where the two images that tell it differ by noise alone; "
         "0: it is shown as reconstructed. Streaks of too few views are no noise. Of DENOISE alone.",
         unit="dB",
         format="%5.1f",
