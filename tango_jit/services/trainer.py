@@ -13,7 +13,7 @@ import torch
 
 from tango_jit.cores import budget, step_aside, usable_cores
 from tango_jit.geometry import SliceGeometry
-from tango_jit.learn import total_variation
+from tango_jit.learn import motion, total_variation
 from tango_jit.learn.trainer import Trainer
 from tango_jit.learn.weights import from_checkpoint
 from tango_jit.recon.window import Window, WindowOverflowError
@@ -278,9 +278,18 @@ class TrainerService(Following):
     def _new_pairs(self, number: int, window: Window, depth: int) -> Pairs:
         """So many of so many planes, as the settings say. Raises ValueError."""
         assert self._source is not None
-        split = self._choice.wanted(self.values["split"], self.clock())
+        setting, now = self.values["split"], self.clock()
         where = Where.of(self.values, self._trainer.settings, depth)
-        return self._source.make(number, window, split, where, self._slices)
+        tries = self._choice.tries(setting, now)
+        split = "turns" if tries else self._choice.wanted(setting)
+        pairs = self._source.make(number, window, split, where, self._slices)
+        if not tries or pairs.split == "halves":  # of a trial: there is no turn before
+            return pairs
+        images = torch.as_tensor(pairs.images, dtype=torch.float32)
+        self._choice.seen(number, number - motion.useful(images, self._trainer.settings.halo), now)
+        if self._choice.wanted(setting) == "turns":
+            return pairs
+        return self._source.make(number, window, "halves", where, self._slices)
 
     def _add_pairs(self, window: Window) -> None:
         assert self._header is not None

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
+from tango_jit.recon.reconstructor import Reconstructor
 from tango_jit.recon.window import ProjectionWindow, WindowOverflowError
-from tango_jit.services.pairs import HALVES_S, OFFERED, PairSource, SplitChoice
+from tango_jit.services.pairs import HALVES_S, LONGEST_HALVES_S, OFFERED, PairSource, SplitChoice
 from tango_jit.services.service import State
 from tango_jit.streams import Header, Image
 from tests.services.scans import FAN, VIEWS, look, see
@@ -48,17 +51,75 @@ def test_the_setting_decides(rounds, trainer, feed, setting):
     assert {before is None for before in rounds.befores[made:]} == {setting == "HALVES"}
 
 
-def test_auto_returns_to_turns_after_a_while():
+def test_turns_are_learned_from_once_a_trial_finds_them_of_use():
     choice = SplitChoice()
-    assert choice.wanted("AUTO", 0.0) == "turns"
-    choice.seen(OFFERED - 1, OFFERED - 1, 0.0)
-    assert choice.wanted("AUTO", 0.0) == "turns", "too few to judge"
+    assert (choice.wanted("AUTO"), choice.tries("AUTO", 0.0)) == ("halves", True)
+    choice.seen(OFFERED - 1, 0, 0.0)
+    assert choice.wanted("AUTO") == "halves", "too few to judge"
     choice.seen(1, 1, 1.0)
-    assert choice.wanted("AUTO", 1.0) == "halves"
-    assert choice.wanted("TURNS", 1.0) == "turns"
-    assert choice.wanted("AUTO", 1.0 + HALVES_S) == "turns"
+    assert (choice.wanted("AUTO"), choice.tries("AUTO", 1.0)) == ("turns", False)
     choice.seen(OFFERED, OFFERED // 2, 30.0)
-    assert choice.wanted("AUTO", 30.0) == "turns", "half of them were of use"
+    assert choice.wanted("AUTO") == "turns", "half of them were of use"
+    choice.seen(OFFERED, OFFERED, 40.0)
+    assert (choice.wanted("AUTO"), choice.wanted("TURNS")) == ("halves", "turns")
+    assert not choice.tries("AUTO", 40.0)
+    assert choice.tries("AUTO", 40.0 + HALVES_S)
+
+
+def test_a_setting_is_not_tried_and_auto_goes_on_from_what_it_found():
+    choice = SplitChoice()
+    for setting, split in (("HALVES", "halves"), ("TURNS", "turns")):
+        assert (choice.wanted(setting), choice.tries(setting, 0.0)) == (split, False)
+    choice.seen(OFFERED, 0, 0.0)
+    assert choice.wanted("AUTO") == "turns"
+
+
+def failed(choice: SplitChoice, now_s: float) -> float:
+    """How long halves serve after a trial that finds nothing of use."""
+    choice.seen(OFFERED, OFFERED, now_s)
+    return next(wait for wait in range(1000) if choice.tries("AUTO", now_s + wait))
+
+
+def test_trials_that_fail_become_rare_and_one_that_succeeds_for_long_ends_that():
+    choice, now = SplitChoice(), 0.0
+    for expected in (20, 40, 80, 160, 320, 320):
+        assert failed(choice, now) == expected
+        choice.seen(OFFERED, OFFERED, now + 1)  # by the setting TURNS: no trial
+        assert not choice.tries("AUTO", now + expected - 1)
+        now += expected
+    choice.seen(OFFERED, 0, now)
+    assert failed(choice, now + 1) == LONGEST_HALVES_S, "turns served for a moment"
+    now += 1 + LONGEST_HALVES_S
+    choice.seen(OFFERED, 0, now)
+    assert failed(choice, now + HALVES_S) == HALVES_S
+
+
+def few_still(monkeypatch: pytest.MonkeyPatch, calm: int = 6) -> None:
+    """Of the pairs of two turns all but the first few of a round show something else in each turn."""
+    reconstruct = Reconstructor.reconstruct_turns
+
+    def moving(*arguments: Any) -> Any:
+        pairs = reconstruct(*arguments)
+        pairs[calm:, 0] += 100 * np.abs(pairs).max()
+        return pairs
+
+    monkeypatch.setattr(Reconstructor, "reconstruct_turns", moving)
+
+
+def test_who_learns_notices_nothing_of_a_trial_that_fails(monkeypatch, rounds, trainer, feed, clock):
+    """A moving sample with a few pairs that stand still, which alone would empty the buffer."""
+    few_still(monkeypatch)
+    feed.frames(range(3 * VIEWS), turns=4)
+    training(trainer, more=40)
+    tried = sum(before is not None for before in rounds.befores)
+    assert tried
+    clock.now += HALVES_S
+    feed.frames(range(3 * VIEWS, 4 * VIEWS), turns=4)
+    values = training(trainer, more=20)
+    assert sum(before is not None for before in rounds.befores) > tried, "they were tried again"
+    assert set(rounds.splits) == {"halves"}
+    assert rounds.held == sorted(rounds.held), "the buffer was never emptied"
+    assert (values["split_used"], trainer._trainer.pairs_moving) == ("HALVES", 0)
 
 
 def test_where_two_turns_do_not_fit_one_is_kept(monkeypatch):
