@@ -54,6 +54,11 @@ class Where(NamedTuple):
         place = settings.patch_size, depth, values["sampling"], region, container
         return cls(*place, network.frames, network.frame_interval)
 
+    def announced(self, automatic: bool) -> tuple[object, ...]:
+        """What differs once somebody has said that patches lie elsewhere. A container that is found automatically is a
+        little different each time: only whether there is one counts."""
+        return (*self._replace(container=()), bool(self.container) if automatic else self.container)
+
 
 class PairSource:
     """Keeps the newest turns of one scan on one backend and reconstructs pairs of patches from them."""

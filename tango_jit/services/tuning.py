@@ -16,7 +16,7 @@ from tango_jit.learn.autotune import AutoTune, as_seen
 from tango_jit.learn.menu import MENU
 from tango_jit.learn.unet import NetworkConfig
 from tango_jit.recon.window import Window
-from tango_jit.services.pairs import Pairs
+from tango_jit.services.pairs import Pairs, Where
 from tango_jit.services.service import State
 from tango_jit.services.steps import LONGEST_ROUND_S
 from tango_jit.services.trainer import STEPS_A_ROUND, TrainerService
@@ -136,11 +136,11 @@ class TuningTrainerService(TrainerService):
             return False
         return True
 
-    def _new_pairs(self, number: int, window: Window, depth: int) -> Pairs:
-        self._deep = None
+    def _new_pairs(self, number: int, window: Window, where: Where) -> Pairs:
+        self._deep, depth = None, where.depth
         if self._tune is not None and self._tune.training:
             try:
-                pairs = super()._new_pairs(number, window, max(depth, self._tune.depth))
+                pairs = super()._new_pairs(number, window, where._replace(depth=max(depth, self._tune.depth)))
             except ValueError as error:
                 if self._tune.depth <= depth:
                     raise
@@ -148,7 +148,7 @@ class TuningTrainerService(TrainerService):
             else:
                 self._deep = torch.as_tensor(pairs.images)
                 return pairs._replace(images=as_seen(self._deep, depth))
-        return super()._new_pairs(number, window, depth)
+        return super()._new_pairs(number, window, where)
 
     def _added(self, pairs: Pairs, kind: int, scores: np.ndarray, jumped: bool) -> None:
         if self._tune is None:

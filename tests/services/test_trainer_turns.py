@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tango_jit.geometry import SliceGeometry
 from tango_jit.recon.reconstructor import Reconstructor
 from tango_jit.recon.window import ProjectionWindow, WindowOverflowError
-from tango_jit.services.pairs import HALVES_S, LONGEST_HALVES_S, OFFERED, PairSource, SplitChoice
+from tango_jit.services.pairs import HALVES_S, LONGEST_HALVES_S, OFFERED, PairSource, SplitChoice, Where
 from tango_jit.services.service import State
 from tango_jit.streams import Header, Image
 from tests.services.scans import FAN, VIEWS, look, see
@@ -164,6 +165,43 @@ def test_a_jump_of_the_beam_is_found_and_told(rounds, trainer, feed):
     assert values["state"] is State.RUNNING
     assert values["last_jump"] in values["status"]
     assert min(rounds.held[-5:]) < trainer._trainer.settings.buffer_size
+
+
+RIM, MIDDLE = (
+    SliceGeometry.centered((x, 0, 0), (1, 0, 0), (0, 1, 0), pixel_mm=0.1, shape=(24, 24)) for x in (1.6, 0.0)
+)
+ELSEWHERE = {
+    "region": ("UNIFORM", lambda trainer, _: trainer.write("region", np.array([-1.3, -1.3, -1, 1.3, 1.3, 1]))),
+    "a slice that moves": ("NEAR_SLICES", lambda _, feed: feed.view({"xy": MIDDLE})),
+}
+
+
+@pytest.mark.parametrize(("sampling", "change"), ELSEWHERE.values(), ids=ELSEWHERE)
+def test_patches_that_somebody_has_lie_elsewhere_are_no_jump(trainer, feed, sampling, change):
+    """The level is another one there; the buffer and the network go on."""
+    trainer.write("split", "HALVES")
+    trainer.write("sampling", sampling)
+    feed.view({"xy": RIM})
+    feed.frames(turns=4)
+    for _ in range(5):
+        training(trainer, more=60)
+    held, kind = trainer._trainer.pairs, trainer._trainer.generation
+    change(trainer, feed)
+    for _ in range(4):
+        training(trainer, more=30)
+    values = look(trainer)
+    assert (values["jumps"], values["last_jump"]) == (0, "")
+    assert (trainer._trainer.pairs, trainer._trainer.generation) == (held, kind)
+
+
+def test_a_container_that_is_found_again_and_again_is_one_place():
+    here, there = (Where(16, 1, "MIXED", (), (x, 0.0, 2.0, -1.0, 1.0)) for x in (0.0, 0.1))
+    assert here.announced(automatic=True) == there.announced(automatic=True)
+    assert here.announced(automatic=False) != there.announced(automatic=False)
+    others = {"container": (), "region": (-1.0, -1.0, -1.0, 1.0, 1.0, 1.0), "sampling": "UNIFORM", "size": 20}
+    for name, value in others.items():
+        other = here._replace(**{name: value})
+        assert all(other.announced(automatic) != here.announced(automatic) for automatic in (True, False))
 
 
 def test_one_turn_for_want_of_memory_is_told(trainer, feed, monkeypatch):
