@@ -37,6 +37,7 @@ from tango_jit.stacks import seen
 PASSES = 4  # of which the first one does not count
 FIRST, LONGEST = 64, 512  # steps of the first stretch, and of the last: each is twice as long as the one before
 JUDGED = 64  # pairs at least
+A_PICTURE: dict[Split, int] = {"halves": 2, "turns": 1}  # passes: the denoiser passes what was learned from
 SURE = 1.64  # standard errors by which the winner has to be better: 95 of 100, one-sided
 
 
@@ -51,6 +52,7 @@ class AutoTune:
     deepest : planes that a stack can have; 1 for a detector of one row.
     threads : of the processor, for a pass: those that the denoiser has; 0: as they are.
     timer : seconds that go on.
+    split : of the pairs that will come; it decides how many passes a picture takes.
     """
 
     def __init__(
@@ -65,12 +67,14 @@ class AutoTune:
         seed: int = 0,
         device: str = "cpu",
         threads: int = 0,
+        split: Split = "turns",
     ) -> None:
         if not shapes or not wanted_hz > 0:
             raise ValueError(f"AutoTune: expected slices and a rate above 0 Hz, got {len(shapes)} and {wanted_hz}")
         self.settings, self._wanted_hz, self._timer = settings, wanted_hz, timer
         self._seed, self._device, self._threads = seed, torch.device(device), threads
         self.shapes = tuple(shapes)
+        self.split: Split = split
         self._largest = max(shapes, key=math.prod)
         self._pixels = sum(map(math.prod, shapes)) / math.prod(self._largest)  # of all slices, in the largest
         self.present = Candidate(settings.network)
@@ -104,7 +108,12 @@ class AutoTune:
 
     @property
     def _split(self) -> Split:
-        return "halves" if self._kind is None else self._kind[1]
+        return self.split if self._kind is None else self._kind[1]
+
+    @property
+    def _each(self) -> str:
+        """Of what rates are, in words."""
+        return "all slices, one pass each" if self.split == "turns" else "all slices, two passes each: of both halves"
 
     @property
     def busy(self) -> bool:
@@ -194,7 +203,7 @@ class AutoTune:
             use_threads(*before)
 
     def _timed(self, candidate: Candidate) -> None:
-        seconds = min(candidate.times_s[1:]) * self._pixels
+        seconds = min(candidate.times_s[1:]) * self._pixels * A_PICTURE[self.split]
         candidate.hz = 1 / seconds if seconds > 0 else math.inf
         candidate.verdict = "to be trained"
         if candidate is self.present:
@@ -227,7 +236,7 @@ class AutoTune:
             fastest = max((c for c in self.candidates if c.hz > 0), key=lambda c: c.hz)
             self.verdict = (
                 f"the present network stays: no other one does {self._wanted_hz:g} Hz on slices of this size. The "
-                f"fastest ({fastest.name}) does {fastest.hz:.3g} Hz"
+                f"fastest ({fastest.name}) does {fastest.hz:.3g} Hz ({self._each})"
             )
 
     # ---- the accuracy
@@ -287,7 +296,7 @@ class AutoTune:
         error = float(ahead.std(ddof=1)) / math.sqrt(len(ahead)) if len(ahead) > 1 else math.inf
         rates = f"{best.hz:.3g} Hz, the present one {self.present.hz:.3g} Hz, {self._wanted_hz:g} Hz are wanted"
         figures = f"accuracy {best.accuracy:.4f}, on the same pairs the present one {self.present.accuracy:.4f}"
-        told = f"{figures}; {rates}"
+        told = f"{figures}; {rates} ({self._each})"
         if float(ahead.mean()) > SURE * error:
             self._end(best, f"{best.name}: more accurate. {told}")
             return

@@ -32,7 +32,7 @@ def name_of(network: NetworkConfig) -> str:
 
 
 class Row(NamedTuple):
-    """What is known of one network. `hz`: updates of all slices a second; NaN: not measured. `accuracy`: on the pairs
+    """What is known of one network. `hz`: pictures of all slices a second; NaN: not measured. `accuracy`: on the pairs
     of the last judgement; NaN: none."""
 
     name: str

@@ -49,3 +49,11 @@ def weighted(pairs: Tensor, split: noise2inverse.Split, at: int | None = None) -
     weights = still(*(noise2inverse.shown(image, at)[:, 0] for image in pairs.unbind(1)))
     calm = weights.flatten(1).mean(1) >= LEAST_STILL
     return noise2inverse.samples(pairs[calm], weights[calm]), int((~calm).sum())
+
+
+def useful(pairs: Tensor, halo: int = 0, at: int | None = None) -> int:
+    """How many pairs (n, 2, ...) of two turns say anything: most of them stands still, and the two are not equal.
+
+    As a trainer counts, which nobody has to show them to. `halo` and `at`: see noise2inverse.py.
+    """
+    return int(noise2inverse.distinct(weighted(pairs, "turns", at)[0], halo, at).sum())

@@ -47,7 +47,8 @@ class TrainerSettings:
         whole("halo", self.halo, 0, 128)
         if self.patch_size - 2 * self.halo < 4:
             raise ValueError(
-                f"halo: expected to leave at least 4 of the {self.patch_size} pixels of a patch, got {self.halo}"
+                f"patch_size: expected at least {2 * self.halo + 4} with a halo of {self.halo} pixels at each side, "
+                f"got {self.patch_size}"
             )
         whole("batch_size", self.batch_size, 1, 1024)
         whole("buffer_size", self.buffer_size, 1, 100_000)

@@ -38,9 +38,13 @@ class Adaptation:
             self._kinds += 1
         return self._kinds
 
-    def jumped(self, pairs: Pairs, scores: np.ndarray, now_s: float, network: NetworkConfig) -> bool:
-        """Do these pairs of the present kind, with the scores (m,) of a round by this network, show a jump?"""
-        watched = self._kinds, pairs.split, network.task
+    def jumped(self, pairs: Pairs, scores: np.ndarray, now_s: float, network: NetworkConfig, place: object) -> bool:
+        """Do these pairs of the present kind, with the scores (m,) of a round by this network, show a jump?
+
+        `place`: where somebody has them lie. Elsewhere figures are others, which is no jump, and pairs are of the same
+        kind: what was learned goes on.
+        """
+        watched = self._kinds, pairs.split, network.task, place
         if watched != self._watched:
             self._watched = watched
             self._jumps.forget()

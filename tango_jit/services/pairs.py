@@ -23,7 +23,7 @@ from tango_jit.streams import Header, Image
 MOST_VIEWS = 8192  # in a turn
 SPLITS = ("AUTO", "HALVES", "TURNS")
 OFFERED, USELESS = 64, 0.75  # pairs of two turns that decide; the part of them that may be of no use
-HALVES_S = 20.0  # how long halves serve then before two turns are tried again
+HALVES_S, LONGEST_HALVES_S = 20.0, 320.0  # how long halves serve before two turns are tried again: at first, at most
 
 
 class Pairs(NamedTuple):
@@ -53,6 +53,11 @@ class Where(NamedTuple):
         region, container, network = tuple(values["region"]), tuple(values["container"]), settings.network
         place = settings.patch_size, depth, values["sampling"], region, container
         return cls(*place, network.frames, network.frame_interval)
+
+    def announced(self, automatic: bool) -> tuple[object, ...]:
+        """What differs once somebody has said that patches lie elsewhere. A container that is found automatically is a
+        little different each time: only whether there is one counts."""
+        return (*self._replace(container=()), bool(self.container) if automatic else self.container)
 
 
 class PairSource:
@@ -141,22 +146,42 @@ class PairSource:
 
 class SplitChoice:
     """Two turns wherever that works; the halves of one where nearly everything moves from turn to turn, or nothing at
-    all is new (a recording of one turn that is played in a loop)."""
+    all is new (a recording of one turn that is played in a loop).
+
+    Halves serve until a trial finds pairs of two turns of use: pairs that are made beside them, and that nobody learns
+    from, as another split empties the buffer. Each trial that fails doubles the time to the next one, up to
+    `LONGEST_HALVES_S`; so do turns that served for less than `HALVES_S`.
+    """
 
     def __init__(self) -> None:
+        self._found: Split = "halves"
         self._offered = self._useless = 0
-        self._halves_until_s = -math.inf
+        self._wait_s, self._trial_at_s, self._turns_from_s = HALVES_S, -math.inf, -math.inf
 
-    def wanted(self, setting: str, now_s: float) -> Split:
-        """The split to try, by the setting AUTO, HALVES or TURNS."""
+    def wanted(self, setting: str) -> Split:
+        """The split to learn from, by the setting AUTO, HALVES or TURNS."""
         if setting == "AUTO":
-            return "halves" if now_s < self._halves_until_s else "turns"
+            return self._found
         return "turns" if setting == "TURNS" else "halves"
 
+    def tries(self, setting: str, now_s: float) -> bool:
+        """Are pairs of two turns to be made beside those of halves, to be looked at alone?"""
+        return setting == "AUTO" and self._found == "halves" and now_s >= self._trial_at_s
+
     def seen(self, offered: int, useless: int, now_s: float) -> None:
-        """So many pairs of two turns were made, and so many of them left out: they had moved, or were equal."""
+        """So many pairs of two turns were made, and so many of them are of no use: they had moved, or were equal."""
         self._offered, self._useless = self._offered + offered, self._useless + useless
-        if self._offered >= OFFERED:
-            if self._useless > USELESS * self._offered:
-                self._halves_until_s = now_s + HALVES_S
-            self._offered = self._useless = 0
+        if self._offered < OFFERED:
+            return
+        useful = self._useless <= USELESS * self._offered
+        self._offered = self._useless = 0
+        if useful and self._found == "halves":
+            self._found, self._turns_from_s = "turns", now_s
+        elif not useful and (self._found == "turns" or now_s >= self._trial_at_s):
+            self._back_to_halves(now_s)
+
+    def _back_to_halves(self, now_s: float) -> None:
+        if self._found == "turns" and now_s - self._turns_from_s >= HALVES_S:
+            self._wait_s = HALVES_S
+        self._found, self._trial_at_s = "halves", now_s + self._wait_s
+        self._wait_s = min(2 * self._wait_s, LONGEST_HALVES_S)

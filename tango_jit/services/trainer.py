@@ -13,7 +13,7 @@ import torch
 
 from tango_jit.cores import budget, step_aside, usable_cores
 from tango_jit.geometry import SliceGeometry
-from tango_jit.learn import total_variation
+from tango_jit.learn import motion, total_variation
 from tango_jit.learn.trainer import Trainer
 from tango_jit.learn.weights import from_checkpoint
 from tango_jit.recon.window import Window, WindowOverflowError
@@ -275,19 +275,28 @@ class TrainerService(Following):
         if self.clock() - self._published_at >= self.values["publish_every_s"]:
             self._publish_weights()
 
-    def _new_pairs(self, number: int, window: Window, depth: int) -> Pairs:
-        """So many of so many planes, as the settings say. Raises ValueError."""
+    def _new_pairs(self, number: int, window: Window, where: Where) -> Pairs:
+        """So many from there, of the split that is set. Raises ValueError."""
         assert self._source is not None
-        split = self._choice.wanted(self.values["split"], self.clock())
-        where = Where.of(self.values, self._trainer.settings, depth)
-        return self._source.make(number, window, split, where, self._slices)
+        setting, now = self.values["split"], self.clock()
+        tries = self._choice.tries(setting, now)
+        split = "turns" if tries else self._choice.wanted(setting)
+        pairs = self._source.make(number, window, split, where, self._slices)
+        if not tries or pairs.split == "halves":  # of a trial: there is no turn before
+            return pairs
+        images = torch.as_tensor(pairs.images, dtype=torch.float32)
+        self._choice.seen(number, number - motion.useful(images, self._trainer.settings.halo), now)
+        if self._choice.wanted(setting) == "turns":
+            return pairs
+        return self._source.make(number, window, "halves", where, self._slices)
 
     def _add_pairs(self, window: Window) -> None:
         assert self._header is not None
         trainer, now = self._trainer, self.clock()
         wanted = round(STEPS_A_ROUND * trainer.settings.batch_size / self.values["reuse_wanted"])
+        where = Where.of(self.values, trainer.settings, trainer.settings.network.depth)
         try:
-            pairs = self._new_pairs(max(wanted, 1), window, trainer.settings.network.depth)
+            pairs = self._new_pairs(max(wanted, 1), window, where)
         except ValueError as error:  # no room in the region: the operator may widen it
             if self._left_out(error):
                 return
@@ -301,7 +310,8 @@ class TrainerService(Following):
         self._warm.offer(trainer, pairs, regime, self._header, self._slices, len(window.frames))
         scores = trainer.add(pairs.images, kind, scored=pairs.scored, split=pairs.split)
         self._warm.added(trainer)
-        if jumped := self._adaptation.jumped(pairs, scores, now, trainer.settings.network):
+        place = where.announced(self.values["container_auto"]), self._slices
+        if jumped := self._adaptation.jumped(pairs, scores, now, trainer.settings.network, place):
             trainer.jumped()
         self._resize(scores)
         self._added(pairs, kind, scores, jumped)

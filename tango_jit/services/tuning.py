@@ -16,7 +16,7 @@ from tango_jit.learn.autotune import AutoTune, as_seen
 from tango_jit.learn.menu import MENU
 from tango_jit.learn.unet import NetworkConfig
 from tango_jit.recon.window import Window
-from tango_jit.services.pairs import Pairs
+from tango_jit.services.pairs import Pairs, Where
 from tango_jit.services.service import State
 from tango_jit.services.steps import LONGEST_ROUND_S
 from tango_jit.services.trainer import STEPS_A_ROUND, TrainerService
@@ -28,7 +28,8 @@ TUNING = (
     setting(
         "wanted_hz",
         "float",
-        "How often a second the network is to be able to denoise all slices on display: AutoTune looks for one.",
+        "How often a second the network is to be able to denoise all slices on display, with both passes where it "
+        "learns from halves: AutoTune looks for one.",
         unit="Hz",
         minimum=0.01,
         maximum=1000,
@@ -44,8 +45,9 @@ TUNING = (
     Signal(
         "tuning_table",
         "str",
-        "The networks that AutoTune compares, the present one first: name, hz (all slices), accuracy (on the same new "
-        "pairs), steps, verdict, as JSON; null: not known.",
+        "The networks that AutoTune compares, the present one first: name, hz (pictures of all slices, each of one "
+        "pass, or of two where halves are learned from), accuracy (on the same new pairs), steps, verdict, as JSON; "
+        "null: not known.",
         level="expert",
     ),
 )
@@ -108,6 +110,7 @@ class TuningTrainerService(TrainerService):
             seed=self._seed,
             device=self._backend.device,
             threads=budget(usable_cores()).denoising,
+            split=self._trainer.split,
         )
         self.publish(tuning_verdict="", **self._tuning(self._tune))
 
@@ -130,17 +133,21 @@ class TuningTrainerService(TrainerService):
             self._give_up("the settings of the trainer have changed")
             return False
         if self._slices and tune.shapes != tuple(geometry.shape for geometry in self._slices.values()):
-            self._tune = None
-            self._begin_tuning()
-            self.trouble("AutoTune began anew: the slices have changed in size or number")
-            return False
-        return True
+            why = "the slices have changed in size or number"
+        elif tune.split != self._trainer.split:
+            why = f"pairs are {self._trainer.split} now, so that a picture takes another time"
+        else:
+            return True
+        self._tune = None
+        self._begin_tuning()
+        self.trouble(f"AutoTune began anew: {why}")
+        return False
 
-    def _new_pairs(self, number: int, window: Window, depth: int) -> Pairs:
-        self._deep = None
+    def _new_pairs(self, number: int, window: Window, where: Where) -> Pairs:
+        self._deep, depth = None, where.depth
         if self._tune is not None and self._tune.training:
             try:
-                pairs = super()._new_pairs(number, window, max(depth, self._tune.depth))
+                pairs = super()._new_pairs(number, window, where._replace(depth=max(depth, self._tune.depth)))
             except ValueError as error:
                 if self._tune.depth <= depth:
                     raise
@@ -148,7 +155,7 @@ class TuningTrainerService(TrainerService):
             else:
                 self._deep = torch.as_tensor(pairs.images)
                 return pairs._replace(images=as_seen(self._deep, depth))
-        return super()._new_pairs(number, window, depth)
+        return super()._new_pairs(number, window, where)
 
     def _added(self, pairs: Pairs, kind: int, scores: np.ndarray, jumped: bool) -> None:
         if self._tune is None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
+from tango_jit.geometry import SliceGeometry
+from tango_jit.recon.reconstructor import Reconstructor
 from tango_jit.recon.window import ProjectionWindow, WindowOverflowError
-from tango_jit.services.pairs import HALVES_S, OFFERED, PairSource, SplitChoice
+from tango_jit.services.pairs import HALVES_S, LONGEST_HALVES_S, OFFERED, PairSource, SplitChoice, Where
 from tango_jit.services.service import State
 from tango_jit.streams import Header, Image
 from tests.services.scans import FAN, VIEWS, look, see
@@ -48,17 +52,75 @@ def test_the_setting_decides(rounds, trainer, feed, setting):
     assert {before is None for before in rounds.befores[made:]} == {setting == "HALVES"}
 
 
-def test_auto_returns_to_turns_after_a_while():
+def test_turns_are_learned_from_once_a_trial_finds_them_of_use():
     choice = SplitChoice()
-    assert choice.wanted("AUTO", 0.0) == "turns"
-    choice.seen(OFFERED - 1, OFFERED - 1, 0.0)
-    assert choice.wanted("AUTO", 0.0) == "turns", "too few to judge"
+    assert (choice.wanted("AUTO"), choice.tries("AUTO", 0.0)) == ("halves", True)
+    choice.seen(OFFERED - 1, 0, 0.0)
+    assert choice.wanted("AUTO") == "halves", "too few to judge"
     choice.seen(1, 1, 1.0)
-    assert choice.wanted("AUTO", 1.0) == "halves"
-    assert choice.wanted("TURNS", 1.0) == "turns"
-    assert choice.wanted("AUTO", 1.0 + HALVES_S) == "turns"
+    assert (choice.wanted("AUTO"), choice.tries("AUTO", 1.0)) == ("turns", False)
     choice.seen(OFFERED, OFFERED // 2, 30.0)
-    assert choice.wanted("AUTO", 30.0) == "turns", "half of them were of use"
+    assert choice.wanted("AUTO") == "turns", "half of them were of use"
+    choice.seen(OFFERED, OFFERED, 40.0)
+    assert (choice.wanted("AUTO"), choice.wanted("TURNS")) == ("halves", "turns")
+    assert not choice.tries("AUTO", 40.0)
+    assert choice.tries("AUTO", 40.0 + HALVES_S)
+
+
+def test_a_setting_is_not_tried_and_auto_goes_on_from_what_it_found():
+    choice = SplitChoice()
+    for setting, split in (("HALVES", "halves"), ("TURNS", "turns")):
+        assert (choice.wanted(setting), choice.tries(setting, 0.0)) == (split, False)
+    choice.seen(OFFERED, 0, 0.0)
+    assert choice.wanted("AUTO") == "turns"
+
+
+def failed(choice: SplitChoice, now_s: float) -> float:
+    """How long halves serve after a trial that finds nothing of use."""
+    choice.seen(OFFERED, OFFERED, now_s)
+    return next(wait for wait in range(1000) if choice.tries("AUTO", now_s + wait))
+
+
+def test_trials_that_fail_become_rare_and_one_that_succeeds_for_long_ends_that():
+    choice, now = SplitChoice(), 0.0
+    for expected in (20, 40, 80, 160, 320, 320):
+        assert failed(choice, now) == expected
+        choice.seen(OFFERED, OFFERED, now + 1)  # by the setting TURNS: no trial
+        assert not choice.tries("AUTO", now + expected - 1)
+        now += expected
+    choice.seen(OFFERED, 0, now)
+    assert failed(choice, now + 1) == LONGEST_HALVES_S, "turns served for a moment"
+    now += 1 + LONGEST_HALVES_S
+    choice.seen(OFFERED, 0, now)
+    assert failed(choice, now + HALVES_S) == HALVES_S
+
+
+def few_still(monkeypatch: pytest.MonkeyPatch, calm: int = 6) -> None:
+    """Of the pairs of two turns all but the first few of a round show something else in each turn."""
+    reconstruct = Reconstructor.reconstruct_turns
+
+    def moving(*arguments: Any) -> Any:
+        pairs = reconstruct(*arguments)
+        pairs[calm:, 0] += 100 * np.abs(pairs).max()
+        return pairs
+
+    monkeypatch.setattr(Reconstructor, "reconstruct_turns", moving)
+
+
+def test_who_learns_notices_nothing_of_a_trial_that_fails(monkeypatch, rounds, trainer, feed, clock):
+    """A moving sample with a few pairs that stand still, which alone would empty the buffer."""
+    few_still(monkeypatch)
+    feed.frames(range(3 * VIEWS), turns=4)
+    training(trainer, more=40)
+    tried = sum(before is not None for before in rounds.befores)
+    assert tried
+    clock.now += HALVES_S
+    feed.frames(range(3 * VIEWS, 4 * VIEWS), turns=4)
+    values = training(trainer, more=20)
+    assert sum(before is not None for before in rounds.befores) > tried, "they were tried again"
+    assert set(rounds.splits) == {"halves"}
+    assert rounds.held == sorted(rounds.held), "the buffer was never emptied"
+    assert (values["split_used"], trainer._trainer.pairs_moving) == ("HALVES", 0)
 
 
 def test_where_two_turns_do_not_fit_one_is_kept(monkeypatch):
@@ -103,6 +165,43 @@ def test_a_jump_of_the_beam_is_found_and_told(rounds, trainer, feed):
     assert values["state"] is State.RUNNING
     assert values["last_jump"] in values["status"]
     assert min(rounds.held[-5:]) < trainer._trainer.settings.buffer_size
+
+
+RIM, MIDDLE = (
+    SliceGeometry.centered((x, 0, 0), (1, 0, 0), (0, 1, 0), pixel_mm=0.1, shape=(24, 24)) for x in (1.6, 0.0)
+)
+ELSEWHERE = {
+    "region": ("UNIFORM", lambda trainer, _: trainer.write("region", np.array([-1.3, -1.3, -1, 1.3, 1.3, 1]))),
+    "a slice that moves": ("NEAR_SLICES", lambda _, feed: feed.view({"xy": MIDDLE})),
+}
+
+
+@pytest.mark.parametrize(("sampling", "change"), ELSEWHERE.values(), ids=ELSEWHERE)
+def test_patches_that_somebody_has_lie_elsewhere_are_no_jump(trainer, feed, sampling, change):
+    """The level is another one there; the buffer and the network go on."""
+    trainer.write("split", "HALVES")
+    trainer.write("sampling", sampling)
+    feed.view({"xy": RIM})
+    feed.frames(turns=4)
+    for _ in range(5):
+        training(trainer, more=60)
+    held, kind = trainer._trainer.pairs, trainer._trainer.generation
+    change(trainer, feed)
+    for _ in range(4):
+        training(trainer, more=30)
+    values = look(trainer)
+    assert (values["jumps"], values["last_jump"]) == (0, "")
+    assert (trainer._trainer.pairs, trainer._trainer.generation) == (held, kind)
+
+
+def test_a_container_that_is_found_again_and_again_is_one_place():
+    here, there = (Where(16, 1, "MIXED", (), (x, 0.0, 2.0, -1.0, 1.0)) for x in (0.0, 0.1))
+    assert here.announced(automatic=True) == there.announced(automatic=True)
+    assert here.announced(automatic=False) != there.announced(automatic=False)
+    others = {"container": (), "region": (-1.0, -1.0, -1.0, 1.0, 1.0, 1.0), "sampling": "UNIFORM", "size": 20}
+    for name, value in others.items():
+        other = here._replace(**{name: value})
+        assert all(other.announced(automatic) != here.announced(automatic) for automatic in (True, False))
 
 
 def test_one_turn_for_want_of_memory_is_told(trainer, feed, monkeypatch):

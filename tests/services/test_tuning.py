@@ -91,7 +91,7 @@ def test_the_best_one_takes_over_and_is_published(make, fan):
         rows = table(service)
         assert rows["guided, 2 features"]["verdict"] == "chosen"
         assert rows["paper, 8 features"]["verdict"] == "present"
-        assert rows["guided, 2 features"]["hz"] == pytest.approx(1000)
+        assert rows["guided, 2 features"]["hz"] == pytest.approx(500)  # two passes of 1 ms: pairs are halves
         service.rollback()
         see(service, features=8)
     finally:
@@ -119,8 +119,8 @@ def test_too_slow_for_the_wanted_rate(make, fan):
     service.write("wanted_hz", 5.0)
     service.auto_tune()
     values = see(service, tuning_verdict=lambda text: "no other one does 5 Hz" in text)
-    assert "does 2 Hz" in values["tuning_verdict"]
-    assert table(service)["guided, 2 features"]["verdict"] == "too slow: 2 of 5 Hz"
+    assert "does 1 Hz (all slices, two passes each: of both halves)" in values["tuning_verdict"]
+    assert table(service)["guided, 2 features"]["verdict"] == "too slow: 1 of 5 Hz"
 
 
 def test_stacks_are_made_for_deep_networks_and_the_present_one_sees_the_middle(make, rounds):
@@ -210,3 +210,19 @@ def test_slices_of_another_size_begin_it_anew(make, fan):
     assert service._tune is None
     assert first is not None
     assert first.shapes == ((24, 24),)
+
+
+def test_another_split_begins_it_anew_as_pictures_take_other_times(make, fan):
+    service = make(fan)
+    service.write("split", "HALVES")
+    fan.frames(range(3 * scans.VIEWS), turns=4)
+    training(service)
+    service.pause()
+    service.auto_tune()
+    service.start()
+    see(service, tuning_progress=lambda percent: percent > 10)
+    service.write("split", "TURNS")
+    see(service, 60, last_error=lambda text: "AutoTune began anew: pairs are turns" in text)
+    values = see(service, 60, tuning_verdict=lambda text: text != "")
+    assert "one pass each" in values["tuning_verdict"]
+    assert table(service)["guided, 2 features"]["hz"] == pytest.approx(1000)

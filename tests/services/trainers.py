@@ -32,6 +32,7 @@ class Rounds:
         self.befores: list[Window | None] = []  # of pairs of two turns the earlier one
         self.poses: list[np.ndarray] = []
         self.generations: list[int] = []
+        self.splits: list[Split] = []  # of the pairs that were added
         self.held: list[int] = []  # pairs in the buffer after each addition, less those that were added
         self.apart: list[float] = []  # how far scores are from those of the network before it knew the pairs
         reconstruct, add, step = Reconstructor.reconstruct_pairs, Trainer.add, Trainer.step
@@ -56,6 +57,7 @@ class Rounds:
             scores = add(trainer, pairs, generation, scored=scored, split=split)
             self.log.append("add")
             self.generations.append(generation)
+            self.splits.append(split)
             self.held.append(trainer.pairs - len(pairs))
             if scored and split == "halves":
                 self.apart.append(farthest(before, trainer, torch.as_tensor(pairs), scores))

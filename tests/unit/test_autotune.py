@@ -117,13 +117,22 @@ def test_all_slices_on_display_count() -> None:
     assert one.rows[0].hz == pytest.approx(2.5 * three.rows[0].hz)
 
 
+def test_of_what_learns_from_halves_a_picture_takes_two_passes() -> None:
+    one, two = (measured(tuning([0.02, 0.01, 0.2, 0.04, 0.06], split=split)) for split in ("turns", "halves"))
+    assert [row.hz for row in one.rows] == pytest.approx([2 * row.hz for row in two.rows])
+    assert one.rows[-1].verdict == "in training"
+    assert two.rows[-1].verdict == "too slow: 8.33 of 10 Hz"
+    told = measured(tuning([0.06] * 5, split="halves")).verdict
+    assert told.endswith("does 8.33 Hz (all slices, two passes each: of both halves)")
+
+
 def test_without_any_that_is_fast_enough_the_present_one_stays() -> None:
     tune = measured(tuning([0.5, 0.4, 0.3, 0.25, 0.5]))
     assert not tune.training
     assert tune.winner is None
     assert tune.verdict == (
         "the present network stays: no other one does 10 Hz on slices of this size. The fastest (guided, 2 features) "
-        "does 4 Hz"
+        "does 4 Hz (all slices, one pass each)"
     )
     assert tune.progress == 1
 
@@ -150,7 +159,7 @@ def test_the_best_takes_over_with_what_it_has_learned(usual: AutoTune) -> None:
     assert tune.winner.steps == chosen.steps
     assert chosen.accuracy < tune.rows[0].accuracy - 0.05
     assert tune.verdict.startswith(f"{chosen.name}: more accurate. accuracy {chosen.accuracy:.4f}, on the same pairs")
-    assert "10 Hz are wanted" in tune.verdict
+    assert "10 Hz are wanted (all slices, one pass each)" in tune.verdict
     present.load(tune.winner.weights())
     assert present.settings.network.shape == tune.winner.settings.network.shape
     fresh = some(999)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tango_jit.learn.motion import LEAST_STILL, MARGIN, MEAN, still, weighted
+from tango_jit.learn.motion import LEAST_STILL, MARGIN, MEAN, still, useful, weighted
 from tests.training import blobs
 
 
@@ -127,6 +127,15 @@ def test_pairs_of_which_most_moved_are_left_out_and_counted(shape):
     assert 0.8 < float(counted[1].mean()) < 0.95
     for plane in samples[:, 2].unbind(1) if shape else (samples[:, 2],):
         assert torch.equal(plane, counted)
+
+
+@pytest.mark.parametrize("shape", [(), (3,)])
+def test_of_use_is_what_stands_still_and_is_not_equal(shape):
+    pairs = moving(*shape)
+    assert useful(pairs, halo=4) == 2
+    pairs[0, 1] = pairs[0, 0]
+    assert useful(pairs, halo=4) == 1
+    assert useful(pairs[:1], halo=4) == useful(pairs[:0], halo=4) == 0
 
 
 def test_of_halves_everything_counts():

@@ -301,7 +301,8 @@ def test_presets_are_named_after_what_they_are():
     [
         ({"patch_size": 7}, "patch_size: expected a whole number from 8 to 512, got 7"),
         ({"patch_size": 48.0}, "patch_size: expected a whole number"),
-        ({"halo": 23}, "halo: expected to leave at least 4 of the 48 pixels of a patch, got 23"),
+        ({"halo": 23}, "patch_size: expected at least 50 with a halo of 23 pixels at each side, got 48"),
+        ({"patch_size": 11}, "patch_size: expected at least 12 with a halo of 4 pixels at each side, got 11"),
         ({"halo": -1}, "halo: expected a whole number from 0"),
         ({"batch_size": 0}, "batch_size: expected a whole number from 1 to 1024, got 0"),
         ({"buffer_size": 7}, "buffer_size: expected at least a batch of 8 pairs, got 7"),
