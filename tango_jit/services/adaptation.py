@@ -22,6 +22,7 @@ class Adaptation:
         self._kind: tuple[object, ...] = ()
         self._kinds = 0
         self._watched: object = None
+        self._steps = 0
         self.count = 0
         """Jumps so far."""
         self.last, self.at_s = "", -1e9
@@ -38,16 +39,20 @@ class Adaptation:
             self._kinds += 1
         return self._kinds
 
-    def jumped(self, pairs: Pairs, scores: np.ndarray, now_s: float, network: NetworkConfig, place: object) -> bool:
+    def jumped(
+        self, pairs: Pairs, scores: np.ndarray, now_s: float, network: NetworkConfig, steps: int, place: object
+    ) -> bool:
         """Do these pairs of the present kind, with the scores (m,) of a round by this network, show a jump?
 
+        `steps`: of the network; fewer than before: it is another one (reset, loaded, rolled back), with other scores.
         `place`: where somebody has them lie. Elsewhere figures are others, which is no jump, and pairs are of the same
         kind: what was learned goes on.
         """
         watched = self._kinds, pairs.split, network.task, place
-        if watched != self._watched:
+        if watched != self._watched or steps < self._steps:
             self._watched = watched
             self._jumps.forget()
+        self._steps = steps
         images = torch.as_tensor(pairs.images)
         found = self._jumps.watch(
             accuracy=float(scores.mean()) if len(scores) else None,

@@ -311,7 +311,7 @@ class TrainerService(Following):
         scores = trainer.add(pairs.images, kind, scored=pairs.scored, split=pairs.split)
         self._warm.added(trainer)
         place = where.announced(self.values["container_auto"]), self._slices
-        if jumped := self._adaptation.jumped(pairs, scores, now, trainer.settings.network, place):
+        if jumped := self._adaptation.jumped(pairs, scores, now, trainer.settings.network, trainer.steps, place):
             trainer.jumped()
         self._resize(scores)
         self._added(pairs, kind, scores, jumped)
