@@ -174,9 +174,7 @@ class TuningTrainerService(TrainerService):
                 self._replace(weights, "AutoTune", lambda: self._trainer.load(weights))
                 self._steps.owed = 0
             except ValueError as error:
-                verdict = (
-                    f"given up, the present network stays: the settings refuse the best one: {error}. {verdict}"
-                )
+                verdict = f"given up, the present network stays: the settings refuse the best one: {error}. {verdict}"
         self.publish(tuning_verdict=verdict, **self._tuning(tune))
 
     def _give_up(self, why: str) -> None:

@@ -136,9 +136,7 @@ def test_a_winner_that_the_settings_no_longer_allow_does_not_take_over(make):
         service.write("buffer_size", 2000)
         service.start()
         values = see(service, 60, tuning_verdict=lambda text: text != "")
-        words = (
-            "given up, the present network stays: the settings refuse the best one: buffer_size: expected at most"
-        )
+        words = "given up, the present network stays: the settings refuse the best one: buffer_size: expected at most"
         assert values["tuning_verdict"].startswith(words)
         assert (values["depth"], service._trainer.settings.network.form) == (1, "paper")
         assert training(service)["state"] is not State.FAULT
