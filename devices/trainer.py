@@ -96,7 +96,10 @@ class JitTrainer(Door):
     def Load(self, path: str) -> None:
         self.guarded(lambda: self.service.load(Path(path)), "Load")
 
-    @command(doc_in="Go back to the best stored weights before the present ones.")
+    @command(
+        doc_in="Undo the last Load or takeover by AutoTune; where there was none, or it is undone, go back to the "
+        "best stored weights before the present ones."
+    )
     def Rollback(self) -> None:
         self.guarded(self.service.rollback, "Rollback")
 

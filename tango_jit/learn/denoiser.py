@@ -113,6 +113,7 @@ class Denoiser:
         self._active: _Active | None = None
         self._earlier: deque[_Active] = deque(maxlen=keep)
         self._frozen = False
+        self._left: deque[_Active] = deque()  # by rollbacks, the oldest first
         self._waiting: _Active | None = None  # the newest weights that came while frozen
         self._guarded: set[str] = set()
         self._shares: dict[str, Tensor] = {}  # of the last blend of each slice
@@ -143,35 +144,42 @@ class Denoiser:
         active = _Active(weights, self._predictor(weights))
         with self._lock:
             if self._frozen and self._active is not None:
-                self._waiting = active
+                if not (self._left and self._left[-1].weights == weights):  # sent again: it waits already
+                    self._waiting = active
                 return False
             self._use(active)
         return True
 
     @property
     def versions(self) -> list[int]:
-        """Numbers of the weights that are remembered, the oldest first; the last one is in use, or the one before it
-        where newer ones wait."""
-        with self._lock:
-            kept = [*self._earlier, self._active, self._waiting]
-        return [active.weights.version for active in kept if active is not None]
+        """Numbers of the weights that are remembered, the oldest first. The last one is in use, or waits while frozen,
+        as do those that a rollback has left."""
+        return [active.weights.version for active in self._remembered()]
 
     def remembered(self, version: int) -> Weights:
         """The newest weights of that number. Raises ValueError if they are not remembered."""
-        with self._lock:
-            kept = [*self._earlier, self._active, self._waiting]
-        for active in reversed(kept):
-            if active is not None and active.weights.version == version:
+        for active in reversed(self._remembered()):
+            if active.weights.version == version:
                 return active.weights
         raise ValueError(f"version: expected one of {self.versions or 'none yet'}, got {version}")
 
+    def _remembered(self) -> list[_Active]:
+        with self._lock:
+            kept = [*self._earlier, self._active, *self._left, self._waiting]
+        return [active for active in kept if active is not None]
+
     def freeze(self, frozen: bool = True) -> None:
-        """Keep the weights in use, or let new ones in again: the newest that came meanwhile at once."""
+        """Keep the weights in use (before any came: the first ones), or let new ones in again: the newest that there
+        are at once, which came meanwhile or were left by a rollback."""
         with self._lock:
             self._frozen = frozen
-            if not frozen and self._waiting is not None:
-                self._use(self._waiting)
-                self._waiting = None
+            newer = [*self._left, *([] if self._waiting is None else [self._waiting])]
+            if frozen or not newer or self._active is None:
+                return
+            self._left.clear()
+            self._waiting = None
+            self._use(newer.pop())
+            self._earlier.extend(newer)
 
     def rollback(self) -> int:
         """Return to the weights used before these, and freeze: the next version would undo it. Returns the version.
@@ -181,6 +189,8 @@ class Denoiser:
         with self._lock:
             if not self._earlier:
                 raise RuntimeError("rollback: expected weights used before these, got none")
+            if self._active is not None:
+                self._left.appendleft(self._active)
             self._active = self._earlier.pop()
             self._forget_verdicts()
             self._frozen = True
@@ -210,6 +220,7 @@ class Denoiser:
             self._active = None if self._active is None else moved(self._active)
             self._waiting = None if self._waiting is None else moved(self._waiting)
             self._earlier = deque(map(moved, self._earlier), self._earlier.maxlen)
+            self._left = deque(map(moved, self._left))
 
     def _predictor(self, weights: Weights) -> Predictor:
         with launching("live", self._device.type):

@@ -44,7 +44,7 @@ class Trainer:
     ) -> None:
         self._settings, self._device = settings, torch.device(device)
         self._buffer = self._settings.empty_buffer(self._device)
-        self._versions = Versions(keep)
+        self.versions = Versions(keep)
         self.version = 0
         """Number of the last version of the weights; counts on through resets, loads and rollbacks."""
         self.generation = 0
@@ -172,6 +172,10 @@ class Trainer:
         if self.steps and self._scale is not None:
             self.regimes.keep(self._packed(self.version))
         self._forget_experiment()
+        self.reconsider()
+
+    def reconsider(self) -> None:
+        """Go on with the best of the networks there are when the next new pairs have come: more were offered."""
         self._undecided = True
 
     def _decide(self, samples: Tensor, scale: float) -> None:
@@ -239,48 +243,44 @@ class Trainer:
 
     def weights(self) -> Weights:
         """The next version: averaged weights, scale, `patch_accuracy`. Raises RuntimeError before the first pairs."""
-        if self._scale is None:
-            raise RuntimeError("weights: expected a scale, got no pairs yet to take it from")
-        self.version += 1
-        weights = self._packed(self.version)
-        self._versions.keep(weights)
+        weights = self._packed(self.version + 1)
+        self.version = weights.version
+        self.versions.keep(weights)
         return weights
 
     def _packed(self, version: int) -> Weights:
-        assert self._scale is not None
+        if self._scale is None:
+            raise RuntimeError("weights: expected a scale, got no pairs yet to take it from")
+        accuracy, seen, split = self.patch_accuracy, self.generation, self._learned or self.split
         return pack(
-            self.averaged(),
-            version=version,
-            scale=self._scale,
-            patch_accuracy=self.patch_accuracy,
-            generation=self.generation,
-            split=self._learned or self.split,
+            self.averaged(), version=version, scale=self._scale, patch_accuracy=accuracy, generation=seen, split=split
         )
 
     def save(self) -> bytes:
-        """A checkpoint (safetensors) of a new version."""
-        return to_checkpoint(self.weights())
+        """A checkpoint (safetensors) of the present weights, which is no version: those stay as they are."""
+        return to_checkpoint(self._packed(self.version))
 
     def load(self, source: Weights | bytes) -> None:
         """Go on from weights or a checkpoint: its network, tensors and scale; the buffer and all settings stay.
 
-        Training starts from the averaged weights with fresh moments. Raises ValueError, and changes nothing, for
-        what is no network of this kind.
+        Training starts from the averaged weights with fresh moments; the next rollback undoes it. Raises ValueError,
+        and changes nothing, for what is no network of this kind.
         """
+        before = None if self._scale is None else self._packed(self.version)
         self._take(from_checkpoint(source) if isinstance(source, bytes) else source)
+        self.versions.taken_over(before)
         self._follow_measured()
 
     def rollback(self) -> int:
-        """Return to the best (by `patch_accuracy`) of the kept versions before the last; returns its number.
+        """Return to `versions.earlier`, from before the last `load` or the best version; returns its number.
 
-        Its network is trained from then on, also where it is of another shape than the present one. That version and
-        the later ones are given up, so that the next rollback goes further back; what is published next has a new
-        number. Raises RuntimeError if there is none.
+        Its network is trained from then on, also where it is of another shape than the present one. The next rollback
+        goes further back; what is published next has a new number. Raises RuntimeError if there is none.
         """
-        best = self._versions.best_before
-        self._take(best)
-        self._versions.give_up(best.version)
-        return best.version
+        earlier = self.versions.earlier
+        self._take(earlier)
+        self.versions.give_up(earlier)
+        return earlier.version
 
     def reset_network(self, seed: int = 0, network: NetworkConfig | None = None) -> None:
         """Start anew with untrained weights, of another shape if `network` is given. The pairs stay.
@@ -298,7 +298,7 @@ class Trainer:
         if len(samples) and not self._measured.complete(self._settings.network):
             self._measure(samples)
         self._learned: Split | None = None  # what it last took a step on, or was loaded with
-        self._versions.clear()
+        self.versions.clear()
         self.regimes.clear()
 
     def configure(self, settings: TrainerSettings) -> None:
@@ -342,7 +342,7 @@ class Trainer:
             network, scale, buffer = self.averaged(), self._scale, self._buffer.moved(self._device)
         except RuntimeError as error:
             wanted, seed = self._settings.network, self._generator.initial_seed()
-            network, scale = self._versions.last(wanted) or (build(wanted, seed), self._scale)
+            network, scale = self.versions.last(wanted) or (build(wanted, seed), self._scale)
             buffer = self._settings.empty_buffer(self._device)
             log.warning("%s gives nothing back (%s): training goes on from the last version of the weights", old, error)
         self._generator = torch.Generator(self._device).manual_seed(self._generator.initial_seed())

@@ -1,4 +1,4 @@
-"""The versions of the weights that were published: to return to, and to go on from."""
+"""The versions of the weights that were published, and those that an order has replaced: to return to."""
 
 from __future__ import annotations
 
@@ -20,17 +20,33 @@ def task_of(weights: Weights) -> str:
 
 
 class Versions:
-    """The last `keep` versions."""
+    """The last `keep` versions, and the weights from before the last takeover.
+
+    Figures of unlike networks, and those of a network that was taken long ago, say nothing about whether an operator
+    wants it: so a takeover has a slot of its own, which later versions do not push out.
+    """
 
     def __init__(self, keep: int) -> None:
         self._kept: deque[Weights] = deque(maxlen=keep)
+        self._replaced: Weights | None = None
 
     def keep(self, weights: Weights) -> None:
         """These are the newest ones."""
         self._kept.append(weights)
 
+    def taken_over(self, before: Weights | None) -> None:
+        """By an order other weights are in the place of these; None: there were none."""
+        self._replaced = before
+
     def clear(self) -> None:
         self._kept.clear()
+        self._replaced = None
+
+    @property
+    def earlier(self) -> Weights:
+        """What a rollback returns to: the weights from before the last takeover, whatever was published since; where
+        that is undone, or there was none, `best_before`. Raises RuntimeError if there is nothing."""
+        return self.best_before if self._replaced is None else self._replaced
 
     @property
     def best_before(self) -> Weights:
@@ -44,9 +60,16 @@ class Versions:
         like = [weights for weights in alike if (weights.split, weights.generation) == (last.split, last.generation)]
         return min(like or alike or [w for w in earlier if task_of(w) == task_of(earlier[-1])], key=figure)
 
-    def give_up(self, version: int) -> None:
-        """Forget this one and all later ones."""
-        while self._kept and self._kept[-1].version >= version:
+    def give_up(self, earlier: Weights) -> None:
+        """A rollback has returned to these: the next one goes further back.
+
+        Versions from then on are forgotten; not where a takeover was undone: the network that had taken over may have
+        good ones.
+        """
+        if earlier is self._replaced:
+            self._replaced = None
+            return
+        while self._kept and self._kept[-1].version >= earlier.version:
             self._kept.pop()
 
     def last(self, config: NetworkConfig) -> tuple[UNet, float] | None:

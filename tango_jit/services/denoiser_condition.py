@@ -35,7 +35,7 @@ def condition(
     if missing:
         return missing
     if not values["weights_version"] and values["frozen"]:
-        return State.ALARM, "frozen without weights: slices pass as reconstructed until frozen is false"
+        return State.ALARM, "frozen before any weights came: the first ones will be kept, however little they know"
     if not values["weights_version"]:
         return State.RUNNING, f"no weights yet: slices pass as reconstructed {trouble}".rstrip()
     if values["guard_active"] and not helped:

@@ -19,7 +19,8 @@ SETTINGS = (
     setting(
         "frozen",
         "bool",
-        "Keep the present weights; the newest wait. Not remembered over a restart: those weights are gone then.",
+        "Keep the present weights (before any came: the first ones); the newest wait. Not remembered over a restart: "
+        "those weights are gone then.",
         default=False,
         memorized=False,
     ),

@@ -15,7 +15,8 @@ from tango_jit.cores import budget, step_aside, usable_cores
 from tango_jit.geometry import SliceGeometry
 from tango_jit.learn import motion, total_variation
 from tango_jit.learn.trainer import Trainer
-from tango_jit.learn.weights import from_checkpoint
+from tango_jit.learn.unet import NetworkConfig
+from tango_jit.learn.weights import Weights, from_checkpoint
 from tango_jit.recon.window import Window, WindowOverflowError
 from tango_jit.services import container
 from tango_jit.services import trainer_settings as wishes
@@ -112,13 +113,15 @@ class TrainerService(Following):
         self.ask(reset)
 
     def rollback(self) -> None:
-        """Back to the best stored weights before the present ones, and to their network.
+        """Back to the weights from before the last Load or takeover, else to the best stored ones before the present.
 
-        Raises RuntimeError if there are none.
+        Raises RuntimeError if there are none, ValueError where their network does not go with the settings; nothing has
+        changed then.
         """
 
         def back() -> None:
-            self._follow_network(f"version {self._trainer.rollback()}")
+            earlier = self._trainer.versions.earlier
+            self._replace(earlier, f"version {earlier.version}", self._trainer.rollback)
 
         self.ask(back)
 
@@ -132,21 +135,22 @@ class TrainerService(Following):
         """Go on from a file that `save` wrote. Raises ValueError or OSError in words; nothing has changed then."""
         weights = from_checkpoint(existing(path, "Load", "a file that Save wrote"))
 
-        def load() -> None:
-            self._trainer.load(weights)
-            self._follow_network(str(path))
+        self.ask(lambda: self._replace(weights, str(path), lambda: self._trainer.load(weights)))
 
-        self.ask(load)
+    def _replace(self, weights: Weights, origin: str, take: Callable[[], object]) -> None:
+        """Have `take` train these weights from now on; their network is that of the settings, too. They are published.
 
-    def _follow_network(self, origin: str) -> None:
-        """The network that was just taken is that of the settings, too; its weights are published."""
-        self._warm.replaced(self._trainer, origin)
-        network = self._trainer.settings.network
+        Raises ValueError, and changes nothing, where network and settings do not go together.
+        """
+        network = NetworkConfig.from_dict(weights.network)
         with self._lock:
             same = self._settings.network.depth == network.depth and network.frames == 1
             automatic = self.values["depth_auto"] and same
-            self._settings = self._settings.edited(network=network)
+            settings = self._settings.edited(network=network)
+            take()  # with the lock: nobody writes a setting in between
+            self._settings = settings
             self._show(depth_auto=bool(automatic))
+        self._warm.replaced(self._trainer, origin)
         self._publish_weights()
 
     # ---- the worker

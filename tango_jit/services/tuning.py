@@ -15,6 +15,7 @@ from tango_jit.cores import budget, usable_cores
 from tango_jit.learn.autotune import AutoTune, as_seen
 from tango_jit.learn.menu import MENU
 from tango_jit.learn.unet import NetworkConfig
+from tango_jit.learn.weights import Weights
 from tango_jit.recon.window import Window
 from tango_jit.services.pairs import Pairs, Where
 from tango_jit.services.service import State
@@ -171,13 +172,17 @@ class TuningTrainerService(TrainerService):
             super()._resize(scores)
 
     def _end_tuning(self, tune: AutoTune) -> None:
-        """The winner takes over with its weights."""
+        """The winner takes over with its weights, if the settings that were written meanwhile allow it."""
         self._tune = self._deep = None
-        self.publish(tuning_verdict=tune.verdict, **self._tuning(tune))
+        verdict = tune.verdict
         if tune.winner is not None:
-            self._trainer.load(tune.winner.weights())
-            self._steps.owed = 0
-            self._follow_network("AutoTune")
+            weights = tune.winner.weights()
+            try:
+                self._replace(weights, "AutoTune", lambda: self._trainer.load(weights))
+                self._steps.owed = 0
+            except ValueError as error:
+                verdict = f"given up, the present network stays: the settings refuse the best one: {error}. {verdict}"
+        self.publish(tuning_verdict=verdict, **self._tuning(tune))
 
     def _give_up(self, why: str) -> None:
         if self._tune is not None:
@@ -186,9 +191,9 @@ class TuningTrainerService(TrainerService):
 
     # ---- what ends it
 
-    def _follow_network(self, origin: str) -> None:
+    def _replace(self, weights: Weights, origin: str, take: Callable[[], object]) -> None:
+        super()._replace(weights, origin, take)
         self._give_up(f"another network was taken: {origin}")
-        super()._follow_network(origin)
 
     def _begin(self, header: Header) -> None:
         if header.geometry.rows == 1 and self._tune is not None and self._tune.depth > 1:

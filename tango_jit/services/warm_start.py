@@ -3,6 +3,9 @@
 All that touches the disk is done by one side thread, in order: neither a full nor a slow disk holds training. Weights
 from the folder are only offered; the first new pairs decide whether one of them goes on, or an untrained network (see
 `learn/regimes.py`), so that they never make anything worse.
+
+A folder that does not answer, or that another trainer has, may hold the best there is: until it was looked into nothing
+in it is written or deleted, and it is asked again and again. What it holds then joins the contest as late as that.
 """
 
 from __future__ import annotations
@@ -11,8 +14,9 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 
@@ -34,6 +38,14 @@ OFFERED = 3  # weights of like streams
 T = TypeVar("T")
 
 
+class _Left(NamedTuple):
+    """What the last run has left: `last` with when it was written, in s since the epoch; `refused`: why it is none."""
+
+    cold: str | None
+    last: tuple[Weights, float] | None
+    refused: str
+
+
 class WarmStart:
     """Used by the worker of a trainer alone, but for `close`.
 
@@ -45,6 +57,9 @@ class WarmStart:
         self._disk = ThreadPoolExecutor(1, "weights folder")
         self._folder: WeightsFolder | None = None  # of the side thread
         self._pending: deque[Future[Any]] = deque()
+        self._resets: deque[str] = deque()  # series in which the network was reset, of which the folder has not heard
+        self._looking: Future[_Left] | None = None
+        self._looked_at = -1e9
         self._opened = self._closed = False
         self._last: Weights | None = None
         self._left = ""
@@ -64,25 +79,43 @@ class WarmStart:
         """Why weights are not kept; empty: they are, or are not to be."""
 
     def open(self, trainer: Trainer) -> None:
-        """Look for what was left by the last run, once."""
+        """Look for what was left by the last run, until the folder has answered.
+
+        Only the first time training waits for that; later ones hear what has become of the question, or ask again.
+        """
         if self._opened or self._path is None:
             return
-        self._opened = True
-        shape = trainer.settings.network.shape
-        self._cold = self._ask(lambda folder: folder.cold)
+        patience_s = 0.0
+        if self._looking is None:
+            if 0 <= self._clock() - self._looked_at < EVERY_S:
+                return
+            patience_s = WAIT_S if self._looked_at < 0 else 0.0
+            self._looked_at, shape = self._clock(), trainer.settings.network.shape
+            self._looking = self._disk.submit(self._with_folder, lambda folder: _look(folder, shape))
+        if not patience_s and not self._looking.done():
+            return
         try:
-            left = self._ask(lambda folder: folder.last(shape))
-        except ValueError as error:
-            left = None
-            self._told(f"training begins anew, the last weights are refused: {error}")
-        if left is None:
+            left = self._answer(self._looking, patience_s)
+        except OSError:
+            if self._looking.done():  # asked again some time; else the answer may come still
+                self._looking = None
+            return
+        self._looking, self._opened, self.trouble = None, True, ""
+        self._take_up(left)
+
+    def _take_up(self, left: _Left) -> None:
+        """The folder has answered."""
+        self._cold = left.cold
+        if left.refused:
+            self._told(f"training begins anew, the last weights are refused: {left.refused}")
+        if left.last is None:
             self._order(WeightsFolder.forget_best)
             return
-        self._last, written_s = left
-        accuracy = self._last.patch_accuracy
-        figure = "unknown" if accuracy is None else f"{accuracy:.4f}"
+        last, written_s = left.last
+        figure = "unknown" if last.patch_accuracy is None else f"{last.patch_accuracy:.4f}"
         written = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(written_s))
-        self._left = f"version {self._last.version} of {written}, patch accuracy {figure}"
+        self._left = f"version {last.version} of {written}, patch accuracy {figure}"
+        self._last = None if self._by_hand else last
 
     # ---- before and after pairs are added
 
@@ -99,8 +132,9 @@ class WarmStart:
 
         `views`: of a turn.
         """
+        self.open(trainer)
         new = regime != self._regime
-        if self._path is None or not (new or pairs.split != self._split):
+        if not self._opened or not (new or pairs.split != self._split):
             return
         images = torch.as_tensor(pairs.images)
         found = fingerprint(
@@ -116,9 +150,12 @@ class WarmStart:
         if new:
             if self._regime is not None:
                 self._order(WeightsFolder.forget_best)
-            chosen, self._by_hand = self._by_hand and not trainer.steps, False
-            shape = trainer.settings.network.shape
-            trainer.regimes.offer({} if chosen else self._candidates(found, shape, header.series))
+            chosen = self._by_hand and (self._regime is None or not trainer.steps)
+            self._by_hand, shape = False, trainer.settings.network.shape
+            offered = {} if chosen else self._candidates(found, shape, header.series)
+            trainer.regimes.offer(offered)
+            if offered:
+                trainer.reconsider()  # where the folder has answered late no jump asks for it
         self._kind, self._regime, self._split = found, regime, pairs.split
 
     def _candidates(self, found: Fingerprint, shape: object, series: str) -> dict[str, Weights]:
@@ -126,12 +163,14 @@ class WarmStart:
         self._last = None
         if self._cold == "":
             self._cold = series  # the one that the network was reset for
-            self._order(lambda folder: folder.forget(series))
+            self._resets.append(series)
+            self._order(_nothing_more)
         elif self._cold not in (None, series):
             self._cold = None
             self._order(WeightsFolder.warm)
         if self._cold is None:
-            candidates |= self._ask(lambda folder: folder.near(found, shape, OFFERED)) or {}
+            with suppress(OSError):  # which is told: there are the others
+                candidates |= self._ask(lambda folder: folder.near(found, shape, OFFERED))
         return candidates
 
     def added(self, trainer: Trainer) -> None:
@@ -145,7 +184,9 @@ class WarmStart:
         if LAST in regimes.offered and regimes.chosen != PRESENT:
             resumed = regimes.chosen == LAST
             self.resumed_from = self._left if resumed else ""
-            if not resumed:
+            if resumed:
+                self._newest = None  # of the network that it has beaten, where the folder has answered late
+            else:
                 self._order(WeightsFolder.forget_best)
         if self._split == "turns":  # halves may have misjudged what was learned from turns: not before
             regimes.offer({})
@@ -158,11 +199,14 @@ class WarmStart:
 
     def reset(self, series: str) -> None:
         """The network was reset in this series (empty: before any): in it nothing from before is taken up again, also
-        after a crash. What is known of other streams is kept for later ones."""
+        after a crash. What is known of other streams is kept for later ones. A folder that does not answer hears of it
+        before anything else."""
         self.network_from, self.resumed_from, self._last, self._newest = UNTRAINED, "", None, None
         if self._path is not None:
-            self._cold = series
-            self._ask(lambda folder: folder.forget(series))
+            self._cold, self._looking = series, None  # what is found there now is from before
+            self._resets.append(series)
+            with suppress(OSError):
+                self._ask(_nothing_more)
 
     # ---- keeping
 
@@ -170,13 +214,14 @@ class WarmStart:
         """These are the newest weights: they go to the folder, if some seconds have passed."""
         if self._path is None:
             return
+        self.open(trainer)
         self._newest = weights, self._kind, len(trainer.scores) >= PAIRS
         if not 0 <= self._clock() - self._written_at < EVERY_S and not self._pending:
             self.keep()
 
     def keep(self) -> None:
-        """Write the newest weights, if they are not written already."""
-        if self._newest is not None:
+        """Write the newest weights, if they are not written already; not before what was left has had its chance."""
+        if self._newest is not None and self._opened and self._last is None:
             weights, kind, settled = self._newest
             self._newest, self._written_at = None, self._clock()
             self._order(lambda folder: folder.keep(weights, kind, settled=settled))
@@ -210,25 +255,29 @@ class WarmStart:
         """Have it done some time."""
         self._pending.append(self._disk.submit(self._with_folder, action))
 
-    def _ask(self, action: Callable[[WeightsFolder], T]) -> T | None:
-        """Have it done now; None where the disk refuses or does not answer, which is trouble. Raises ValueError."""
-        answer = self._disk.submit(self._with_folder, action)
-        wait([answer], WAIT_S)
+    def _ask(self, action: Callable[[WeightsFolder], T]) -> T:
+        """Have it done now. Raises OSError, which is trouble, where the disk refuses or does not answer in time."""
+        return self._answer(self._disk.submit(self._with_folder, action), WAIT_S)
+
+    def _answer(self, asked: Future[T], patience_s: float) -> T:
+        wait([asked], patience_s)
         self._hear()
-        if not answer.done():
-            self.trouble = f"weights are not kept: {self._path} does not answer within {WAIT_S:.0f} s"
-            return None
         try:
-            return answer.result()
+            if not asked.done():
+                raise TimeoutError(f"{self._path} does not answer within {WAIT_S:.0f} s")
+            return asked.result()
         except OSError as error:
             self.trouble = f"weights are not kept: {error}"
-            return None
+            raise
 
     def _with_folder(self, action: Callable[[WeightsFolder], T]) -> T:
         assert self._path is not None
         try:
             if self._folder is None:
                 self._folder = WeightsFolder(self._path)
+            while self._resets:
+                self._folder.forget(self._resets[0])
+                self._resets.popleft()
             return action(self._folder)
         except OSError:
             self._leave()  # it is opened again the next time
@@ -247,3 +296,14 @@ class WarmStart:
         folder = self._folder  # the side thread may give it up any time
         while folder is not None and folder.refused:
             self._told(f"left out: {folder.refused.pop()}")
+
+
+def _look(folder: WeightsFolder, shape: object) -> _Left:
+    try:
+        return _Left(folder.cold, folder.last(shape), "")
+    except ValueError as error:
+        return _Left(folder.cold, None, str(error))
+
+
+def _nothing_more(folder: WeightsFolder) -> None:
+    """Whatever is asked of a folder, it hears of resets first."""

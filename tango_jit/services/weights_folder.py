@@ -1,7 +1,7 @@
 """The folder in which a trainer keeps weights over its own end. All files are what Save writes, with a fingerprint.
 
     last.safetensors     what training goes on from after a crash
-    best/*.safetensors   the best of the present regime
+    best/*.safetensors   the best of the present regime, of one task and kind of pairs
     known/*.safetensors  the best for each kind of stream that was ever met: a warm start for the next of its kind
     cold                 the series in which the network was reset: nothing from before is taken up in it
     lock                 held by the trainer that uses the folder
@@ -50,11 +50,11 @@ class _Known(NamedTuple):
 
 
 class _Read(NamedTuple):
-    """A file with weights; `known` None: without a fingerprint."""
+    """A file with weights, of what they have learned (see `_learned`); `known` None: without a fingerprint."""
 
     path: Path
     figure: float
-    task: str
+    learned: tuple[str, str]
     known: _Known | None
 
 
@@ -100,7 +100,7 @@ class WeightsFolder:
             except ValueError as error:
                 self.refused.append(f"{path}: {error}")
             else:
-                found.append(_Read(path, figure(weights), task_of(weights), entry))
+                found.append(_Read(path, figure(weights), _learned(weights), entry))
         return found
 
     # ---- reading
@@ -185,13 +185,13 @@ class WeightsFolder:
         (self.path / "cold").unlink(missing_ok=True)
 
     def _keep_best(self, data: bytes, weights: Weights) -> None:
-        if any(best.task != task_of(weights) for best in self._best):
+        if any(best.learned != _learned(weights) for best in self._best):
             self.forget_best()
         if len(self._best) == MOST_BEST and figure(weights) >= self._best[-1].figure:
             return
         path = self.path / "best" / f"{figure(weights):.4f}-{uuid.uuid4().hex[:8]}.safetensors"
         self._write(path, data)
-        new = _Read(path, figure(weights), task_of(weights), None)
+        new = _Read(path, figure(weights), _learned(weights), None)
         self._best = sorted([*self._best, new], key=lambda found: found.figure)
         for worst in self._best[MOST_BEST:]:
             worst.path.unlink(missing_ok=True)
@@ -230,6 +230,11 @@ class WeightsFolder:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())  # also after a power cut it is complete or not there
+
+
+def _learned(weights: Weights) -> tuple[str, str]:
+    """Task and kind of pairs: figures of weights that differ in them cannot be compared."""
+    return task_of(weights), weights.split
 
 
 def _name(found: Fingerprint) -> str:

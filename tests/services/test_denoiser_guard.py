@@ -205,6 +205,9 @@ def test_frozen_weights_stay_until_thawed(denoiser):
 
 def test_frozen_without_weights_takes_the_first(denoiser):
     denoiser.service.write("frozen", True)
+    denoiser.next()
+    words = "frozen before any weights came: the first ones will be kept"
+    see(denoiser.service, state=State.ALARM, status=lambda text: words in text)
     received = denoiser.service._subscribers[1].received
     denoiser.use(helps(1))
     denoiser.weights.send(helps(2), retain="weights")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from tango_jit.learn import PRODUCT
 from tango_jit.learn.regimes import UNTRAINED
 from tango_jit.learn.weights import from_checkpoint
+from tango_jit.services import warm_start
 from tango_jit.services.service import State
 from tango_jit.services.trainer import TrainerService
 from tango_jit.services.trainer_settings import as_text
@@ -189,7 +191,9 @@ def test_a_folder_that_cannot_be_used_is_an_alarm_and_training_goes_on(make, fee
     clock.now += 11
     feed.frames([VIEWS])
     see(trainer, state=State.RUNNING)
-    assert (place / "weights" / LAST).is_file()
+    clock.now += 2
+    feed.frames([VIEWS + 1])
+    wait_until((place / "weights" / LAST).is_file, 20, "the next weights")
 
 
 def test_a_disk_that_does_not_answer_is_an_alarm_and_training_goes_on(make, feed, folder):
@@ -233,6 +237,100 @@ def test_two_trainers_do_not_share_a_folder(make, feed, clock, folder):
     clock.now += 11
     feed.frames(range(2 * VIEWS, 3 * VIEWS))
     see(second, state=State.RUNNING)
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in sorted(folder.rglob("*.safetensors"))}
+
+
+def fed(trainer: TrainerService, feed: Feed, clock: StandingClock, seconds: float = 11) -> None:
+    """Time has passed, and frames came."""
+    clock.now += seconds
+    feed.frames([look(trainer)["frames_received"]])
+
+
+def locked(make: Make, feed: Feed, clock: StandingClock, folder: Path, tmp_path: Path):
+    """A folder with the weights of a run that was killed, its holder, and a trainer that begins beside that."""
+    first = make()
+    learned(first, feed, clock, folder)
+    left = crashed(first, folder, tmp_path)
+    holder = WeightsFolder(left)
+    second = make(folder=left)
+    feed.frames()
+    return left, holder, second
+
+
+def test_a_folder_that_was_locked_is_taken_up_late_and_nothing_in_it_is_lost(make, feed, clock, folder, tmp_path):
+    left, holder, second = locked(make, feed, clock, folder, tmp_path)
+    before = contents(left)
+    values = training(second)
+    assert (values["state"], values["network_from"]) == (State.ALARM, UNTRAINED)
+    assert "expected a folder that no other trainer uses" in values["status"]
+    fed(second, feed, clock)
+    assert training(second)["state"] is State.ALARM
+    assert contents(left) == before
+    holder.close()
+    fed(second, feed, clock)
+    values = see(second, network_from=LAST, state=State.RUNNING)
+    assert values["resumed_from"].startswith(f"{left / LAST}: version ")
+    assert contents(left).keys() == before.keys(), "the best are those of this experiment"
+    version = values["weights_version"]
+    fed(second, feed, clock)
+    see(second, weights_version=lambda now: now > version)
+    wait_until(lambda: contents(left)[left / LAST] != before[left / LAST], 20, "the next weights")
+
+
+def test_a_trainer_that_ends_before_the_folder_answers_leaves_it_alone(make, feed, clock, folder, tmp_path):
+    left, holder, second = locked(make, feed, clock, folder, tmp_path)
+    before = contents(left)
+    version = training(second)["weights_version"]
+    fed(second, feed, clock, 2)
+    see(second, weights_version=lambda now: now > version)
+    holder.close()
+    second.close()
+    assert contents(left) == before
+
+
+def test_a_reset_is_one_for_a_folder_that_was_locked(make, feed, clock, folder, tmp_path):
+    left, holder, second = locked(make, feed, clock, folder, tmp_path)
+    training(second)
+    second.reset_network()
+    assert files(left, "best"), "nobody else's"
+    holder.close()
+    fed(second, feed, clock)
+    values = see(second, state=State.RUNNING)
+    wait_until((left / "cold").is_file, 20, "the reset in the folder")
+    assert (left / "cold").read_text() == feed.series
+    assert not files(left, "best")
+    training(second)
+    assert (values["network_from"], values["resumed_from"]) == (UNTRAINED, "")
+
+
+def test_a_slow_folder_is_waited_for_without_an_answer_being_guessed(make, feed, clock, folder, tmp_path, monkeypatch):
+    first = make()
+    learned(first, feed, clock, folder)
+    first.pause()
+    see(first, state=State.STANDBY)
+    first.reset_network()
+    left = crashed(first, folder, tmp_path)
+    known = contents(left)
+    answers, opened = threading.Event(), WeightsFolder.__init__
+
+    def slow(self: WeightsFolder, path: Path) -> None:
+        answers.wait(30)
+        opened(self, path)
+
+    monkeypatch.setattr(WeightsFolder, "__init__", slow)
+    monkeypatch.setattr(warm_start, "WAIT_S", 0.05)
+    second = make(folder=left)
+    see(second, status=lambda text: f"{left} does not answer within" in text)
+    assert contents(left) == known
+    monkeypatch.setattr(warm_start, "WAIT_S", 5.0)
+    answers.set()
+    wait_until(lambda: (look(second), second._warm._folder)[1], 20, "the folder")
+    feed.frames()
+    training(second)
+    assert look(second)["network_from"] == UNTRAINED, "it was reset in this series"
 
 
 def test_what_an_operator_loads_goes_on_whatever_is_known(make, feed, clock, folder, tmp_path):

@@ -108,18 +108,47 @@ def test_rollback_shows_the_network_that_it_goes_back_to(trainer, feed, tmp_path
     file.write_bytes(to_checkpoint(pack(other, version=1, scale=0.02, patch_accuracy=None, generation=0)))
     feed.frames()
     training(trainer)
+    trainer.pause()
+    see(trainer, state=State.STANDBY)
     names = ("network", "features", "parameters", "settings")
     before = [look(trainer)[name] for name in names]
+    first = trainer.ask(lambda: trainer._trainer._packed(1))
     with Listener(trainer.values["weights_endpoint"]) as listener:
-        first = listener.next()
+        assert not same(listener.next(), first)
         trainer.load(file)
         assert (trainer.values["features"], listener.next().network["form"]) == (4, "paper")
         trainer.rollback()
         back = listener.next()
     assert back.network == first.network
-    assert same(back, first)
+    assert same(back, first), "what was in training, not only what was published"
     assert [trainer.values[name] for name in names] == before
+    trainer.start()
     assert training(trainer)["state"] is State.RUNNING
+
+
+def test_a_network_that_does_not_go_with_the_settings_is_refused_and_nothing_changes(make_trainer, tmp_path: Path):
+    files = {}
+    for depth in (1, 5):
+        files[depth] = tmp_path / str(depth)
+        weights = pack(
+            build(NetworkConfig("CUSTOM", depth=depth)), version=1, scale=0.02, patch_accuracy=None, generation=0
+        )
+        files[depth].write_bytes(to_checkpoint(weights))
+    trainer = make_trainer(start=False)
+    trainer.load(files[5])
+    trainer.load(files[1])
+    trainer.write("patch_size", 256)
+    trainer.write("buffer_size", 2000)
+    names = ("network_from", "weights_version", "depth", "depth_auto", "settings")
+    before = [{**trainer.values, **trainer.counters()}[name] for name in names]
+    for order in (lambda: trainer.load(files[5]), trainer.rollback):
+        with pytest.raises(ValueError, match="buffer_size: expected at most 2048 MB"):
+            order()
+        assert trainer._trainer.settings.network.depth == 1
+        assert [{**trainer.values, **trainer.counters()}[name] for name in names] == before
+    trainer.write("buffer_size", 320)
+    trainer.rollback()
+    assert trainer._trainer.settings.network.depth == trainer.values["depth"] == 5
 
 
 def test_what_cannot_be_saved_or_loaded_is_refused_in_words(trainer, feed, tmp_path: Path):

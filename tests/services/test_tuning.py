@@ -92,10 +92,56 @@ def test_the_best_one_takes_over_and_is_published(make, fan):
         assert rows["guided, 2 features"]["verdict"] == "chosen"
         assert rows["paper, 8 features"]["verdict"] == "present"
         assert rows["guided, 2 features"]["hz"] == pytest.approx(500)  # two passes of 1 ms: pairs are halves
-        service.rollback()
-        see(service, features=8)
     finally:
         tap.close()
+
+
+def test_rollback_undoes_the_takeover_whatever_was_published_since(make, fan, clock):
+    service = make(fan, menu=FLAT[1:])
+    service.write("network", "PAPER")
+    service.write("patch_size", PATCH)
+    service.write("learning_rate", 1e-6)
+    service.reset_network()
+    fan.frames()
+    training(service)
+    service.auto_tune()
+    see(service, 60, features=2, tuning_verdict=lambda text: "more accurate" in text)
+    for _ in range(10):
+        version = training(service)["weights_version"]
+        clock.now += 2
+        fan.frames([look(service)["frames_received"]])
+        see(service, weights_version=lambda now, version=version: now > version)
+    service.rollback()
+    see(service, features=8)
+    assert service._trainer.settings.network.form == "paper"
+    service.rollback()
+    see(service, features=2)
+
+
+def test_a_winner_that_the_settings_no_longer_allow_does_not_take_over(make):
+    feed = Feed(scans.CONE, {"xy": default_slices(scans.CONE, (24, 24))["xy"]})
+    try:
+        service = make(feed, 12, menu=(NetworkConfig("CUSTOM", features=2, depth=3, form="guided"),))
+        service.write("network", "PAPER")
+        service.write("depth", 3)
+        service.write("patch_size", 12)
+        service.write("learning_rate", 1e-6)
+        service.reset_network()
+        feed.frames()
+        training(service)
+        service.pause()
+        service.auto_tune()
+        service.write("depth", 1)  # for the next network: the present one goes on
+        service.write("patch_size", 256)
+        service.write("buffer_size", 2000)
+        service.start()
+        values = see(service, 60, tuning_verdict=lambda text: text != "")
+        words = "given up, the present network stays: the settings refuse the best one: buffer_size: expected at most"
+        assert values["tuning_verdict"].startswith(words)
+        assert (values["depth"], service._trainer.settings.network.form) == (1, "paper")
+        assert training(service)["state"] is not State.FAULT
+    finally:
+        feed.close()
 
 
 def test_the_present_one_serves_and_learns_meanwhile_and_stays_where_it_is_better(make, fan):

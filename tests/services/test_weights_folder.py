@@ -75,6 +75,20 @@ def test_the_best_of_a_regime_are_kept_and_no_more(folder):
     folder.close()
 
 
+def test_the_best_are_of_one_kind_of_pairs(folder):
+    """Between halves with streaks figures fall below those of any two turns."""
+    for version in range(MOST_BEST):
+        folder.keep(weights(version, 0.1), None, settled=True)
+    folder.keep(weights(9, 0.55, split="turns"), None, settled=True)
+    assert [name[:6] for name in names(folder, "best")] == ["0.5500"]
+    folder = again(folder)
+    folder.keep(weights(10, 0.6, split="turns"), None, settled=True)
+    assert [name[:6] for name in names(folder, "best")] == ["0.5500", "0.6000"]
+    folder.keep(weights(11, 0.1), None, settled=True)
+    assert [name[:6] for name in names(folder, "best")] == ["0.1000"]
+    folder.close()
+
+
 def test_of_each_kind_of_stream_the_better_weights_stay(folder):
     like = replace(SOME, noise=1.2 * SOME.noise)
     noisy = replace(SOME, noise=4 * SOME.noise)

@@ -358,6 +358,26 @@ def test_rollback_returns_to_the_weights_before_and_freezes(weights):
     assert denoise(*halves()[:2]).weights_version == 6
 
 
+def test_what_a_rollback_leaves_comes_back_though_nothing_newer_does(weights):
+    denoise = Denoiser()
+    for version in (1, 2, 3, 4):
+        denoise.load(stronger(weights, 0.5, version))
+    assert [denoise.rollback(), denoise.rollback()] == [3, 2]
+    assert not denoise.load(stronger(weights, 0.5, 4))  # sent again
+    assert denoise.versions == [1, 2, 3, 4]
+    assert [denoise.remembered(version).version for version in (3, 4)] == [3, 4]
+    denoise.freeze(False)
+    assert denoise(*halves()[:2]).weights_version == 4
+    assert denoise.versions == [1, 2, 3, 4], "in their order, for the next rollback"
+    assert denoise.rollback() == 3
+    denoise.load(stronger(weights, 0.5, 5))
+    assert denoise.versions == [1, 2, 3, 4, 5]
+    denoise.move("cpu")
+    denoise.freeze(False)
+    assert denoise.versions == [1, 2, 3, 4, 5]
+    assert denoise.rollback() == 4
+
+
 def stack(images: int, shape: tuple[int, int] = (60, 70), seed: int = 0) -> tuple[Image, Image]:
     """Halves (images, rows, cols) of the same disc."""
     pairs = [halves(shape, seed=seed + n)[:2] for n in range(images)]

@@ -284,6 +284,8 @@ def test_figures_of_unlike_tasks_are_not_compared():
     trainer.load(data)
     trainer.weights()
     trainer.weights()
+    assert trainer.rollback() == 1, "what was before Load, whatever the figures"
+    assert trainer.settings.network.task == "DENOISE"
     trainer.rollback()
     assert trainer.settings.network.task == "SEGMENT"
     # A network that segments is offered to one that denoises: it takes no part.
