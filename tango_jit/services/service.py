@@ -133,10 +133,11 @@ class Service:
         if self._worker is not None:
             self._worker.join()
 
-    def ask(self, action: Callable[[], T], timeout_s: float = 2.5) -> T:
+    def ask(self, action: Callable[[], T], timeout_s: float = 2.0) -> T:
         """Have the worker do `action` between two turns, and return what it returns or raise what it raises.
 
-        Without a worker it is done here. Raises RuntimeError, and nothing is done, if the worker has no time.
+        Without a worker it is done here. Raises RuntimeError, and nothing is done, if the worker has no time. (Tango
+        clients wait for 3 s, in which the action has to be done, too.)
         """
         order: Future[T] = Future()
         with self._lock:

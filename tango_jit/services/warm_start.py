@@ -32,7 +32,8 @@ from tango_jit.services.weights_folder import LAST, WeightsFolder
 from tango_jit.streams import Header
 
 EVERY_S = 10.0  # between two checkpoints
-WAIT_S = 2.0  # how long training waits for the disk, when it begins anew or is reset
+WAIT_S = 2.0  # how long training waits for the disk, when it begins anew
+RESET_WAIT_S = 0.5  # and when it is reset: somebody waits for the answer, and Tango for no more than 3 s
 TOLD_S = 20.0
 OFFERED = 3  # weights of like streams
 T = TypeVar("T")
@@ -205,8 +206,8 @@ class WarmStart:
         if self._path is not None:
             self._cold, self._looking = series, None  # what is found there now is from before
             self._resets.append(series)
-            with suppress(OSError):
-                self._ask(_nothing_more)
+            self._order(_nothing_more)
+            wait([self._pending[-1]], RESET_WAIT_S)
 
     # ---- keeping
 

@@ -47,7 +47,7 @@ def frames_of(path: Path) -> int:
 @pytest.mark.parametrize(("name", "number"), [("scan.nxs", signal.SIGKILL), ("scan", signal.SIGINT)])
 def test_an_interrupted_simulation_goes_on(tmp_path: Path, name: str, number: signal.Signals) -> None:
     path = tmp_path / name
-    arguments = ["balls", "--out", str(path), "--turns", "5", "--seed", "3", "--dose", "2000"]
+    arguments = ["balls", "--out", str(path), "--turns", "12", "--seed", "3", "--dose", "2000"]
     with open(tmp_path / "out.txt", "w") as out:
         process = subprocess.Popen([*PROGRAM, *arguments], stdout=out, stderr=out)
         try:
@@ -61,19 +61,19 @@ def test_an_interrupted_simulation_goes_on(tmp_path: Path, name: str, number: si
     assert code in ((130,) if number == signal.SIGINT else (-signal.SIGKILL,)), (tmp_path / "out.txt").read_text()
     assert not path.exists()
     done = frames_of(part)
-    assert 20 < done < 750
+    assert 20 < done < 1800
     result = run(*arguments)
     assert result.returncode == 0, result.stdout + result.stderr
     assert not part.exists()
     with open_recording(path) as recording:
-        assert len(recording) == 750
+        assert len(recording) == 1800
         assert recording.scenario is not None
         scenario = parse(recording.scenario)
         assert (scenario.seed, scenario.beam.photons, scenario.scanner.cols) == (3, 2000.0, 256)
         experiment = Experiment(scenario)
-        for index in (0, done - 1, done, 749):
+        for index in (0, done - 1, done, 1799):
             np.testing.assert_array_equal(recording.frame(index).data, experiment.frame(index).data)
-    shutil.rmtree(tmp_path)  # pytest would keep 100 MB
+    shutil.rmtree(tmp_path)  # pytest would keep 240 MB
 
 
 def test_what_was_recorded_is_told(tmp_path: Path) -> None:
