@@ -42,6 +42,12 @@ def budget(cores: int) -> Budget:
     )
 
 
+def slice_pixels(cores: int) -> float:
+    """So many pixels, neighbours included, may the slices on display have together for about one update a second, while
+    frames are filtered and a network is trained. Measured on two cores, see docs/decisions/0049."""
+    return 0.7e6 * cores
+
+
 def usable_cores() -> int:
     """The cores that this process may run on: those of its affinity, fewer where a control group allows less time."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -37,7 +37,7 @@ SURE = 1.96
 def rows_of(name: str, steps: int) -> Iterator[dict[str, Any]]:
     """One for each slice."""
     experiment = load(name)
-    settings = deep_as(PRODUCT, experiment.geometry.rows)
+    settings = deep_as(PRODUCT, experiment.geometry)
     learner, turn, depth = (
         Learner(experiment, "turns", settings, seed=0),
         experiment.views_a_turn,

@@ -155,7 +155,7 @@ def run(experiment: Experiment, judge: Judge, variant: str, seed: int, steps: in
     """One training run; returns its row of the report."""
     split, settings = VARIANTS[variant]
     if variant in DEEP_VARIANTS:
-        settings = deep_as(settings, experiment.geometry.rows)
+        settings = deep_as(settings, experiment.geometry)
     curve = learned(Learner(experiment, split, settings, seed), experiment, judge, steps)
     return {"experiment": experiment.name, "variant": variant, "seed": seed, "raw": judge.raw(), "curve": curve}
 

@@ -65,7 +65,7 @@ WAYS: Mapping[str, Way] = {
 def run(experiment: Experiment, judge: Judge, way: str, seed: int, steps: int) -> dict[str, Any]:
     """One training run; returns its row of the report."""
     wanted = WAYS[way]
-    settings = deep_as(PRODUCT, experiment.geometry.rows).edited(buffer_size=wanted.buffer_size)
+    settings = deep_as(PRODUCT, experiment.geometry).edited(buffer_size=wanted.buffer_size)
     cylinder = None
     if wanted.contained:
         cylinder = found(Windows(experiment).at(experiment.views_a_turn + 1), experiment.geometry).cylinder

@@ -90,7 +90,7 @@ class Judge:
 
 def run(experiment: Experiment, judge: Judge, seed: int, steps: int) -> dict[str, Any]:
     """Two training runs side by side; returns their row of the report."""
-    settings = {task: deep_as(PRODUCT.edited(task=task), experiment.geometry.rows) for task in TASKS}
+    settings = {task: deep_as(PRODUCT.edited(task=task), experiment.geometry) for task in TASKS}
     learners = {task: Learner(experiment, "turns", settings[task], seed) for task in TASKS}
     first, curve = 2 * experiment.views_a_turn + 4, []
     for done in range(0, steps, STEPS_A_BATCH):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
+from tango_jit.cores import slice_pixels, usable_cores
+from tango_jit.geometry import ScanGeometry
 from tango_jit.learn.patches import NoRoomError
 from tango_jit.learn.settings import TrainerSettings
 from tango_jit.learn.trainer import Trainer
@@ -25,12 +28,13 @@ class Following(Service):
     _seed: int
     _search: container.ContainerSearch
     _buffering: Buffering
+    _pixels: float = math.inf
 
     def accept(self, name: str, value: Any) -> None:
         settings = wishes.edited(self._settings, name, value, self.values["depth_auto"])
         news = wishes.written(name, value)
         if news.get("depth_auto", self.values["depth_auto"]) and self._header is not None:
-            settings = wishes.deep_as(settings, self._header.geometry.rows)
+            settings = wishes.deep_as(settings, self._header.geometry, self._pixels)
         self._settings = settings
         self._show(**news)
 
@@ -43,18 +47,19 @@ class Following(Service):
 
     def _follow(self, header: Header, backend: str) -> None:
         """A new series."""
+        self._pixels = math.inf if backend == "cuda" else slice_pixels(usable_cores())
         self._search = container.ContainerSearch(header.geometry, backend)
         self._contain(container.NOT_YET)
         if self.values["depth_auto"]:
-            self._see(header.geometry.rows)
+            self._see(header.geometry)
 
-    def _see(self, rows: int) -> None:
-        """As many slices as a detector of so many rows offers. Other edits of the network go on waiting."""
+    def _see(self, geometry: ScanGeometry) -> None:
+        """As many slices as a scan offers and this computer can make. Other edits of the network go on waiting."""
         try:
             with self._lock:
-                self._settings = wishes.deep_as(self._settings, rows)
+                self._settings = wishes.deep_as(self._settings, geometry, self._pixels)
                 self._show()
-            trained = wishes.deep_as(self._trainer.settings, rows).network
+            trained = wishes.deep_as(self._trainer.settings, geometry, self._pixels).network
         except ValueError as error:
             self.trouble(f"depth stays {self._trainer.settings.network.depth}: {error}")
             return

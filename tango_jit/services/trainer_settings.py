@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from types import MappingProxyType
@@ -10,9 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from tango_jit.geometry import ScanGeometry
 from tango_jit.learn.settings import SETTINGS, TrainerSettings
 from tango_jit.learn.unet import NetworkConfig
 from tango_jit.services.container import check as check_container
+from tango_jit.services.slices import DEFAULTS
 
 FIELDS = (
     "task",
@@ -117,15 +120,17 @@ def trainable(wanted: TrainerSettings, present: TrainerSettings) -> TrainerSetti
         return present
 
 
-def deep_as(settings: TrainerSettings, rows: int) -> TrainerSettings:
-    """The settings for a detector of so many rows: a guided network sees `DEEP` slices where there are neighbours.
+def deep_as(settings: TrainerSettings, geometry: ScanGeometry, pixels: float = math.inf) -> TrainerSettings:
+    """The settings for a scan: a guided network sees `DEEP` slices where there are neighbours, and where those of the
+    three slices that an operator begins with have no more than so many pixels in all (docs/decisions/0049).
 
     Raises ValueError where that takes more memory than pairs may.
     """
     network = settings.network
     if network.form != "guided" or network.frames > 1 or network.target == "last":
         return settings
-    return settings.edited(depth=1 if rows == 1 else DEEP)
+    deep = geometry.rows > 1 and len(DEFAULTS) * DEEP * geometry.cols**2 <= pixels
+    return settings.edited(depth=DEEP if deep else 1)
 
 
 def check_region(box: np.ndarray) -> None:

@@ -42,8 +42,8 @@ NETWORK = (
     field(
         "depth_auto",
         "bool",
-        "The depth follows the scan: 3 slices for a guided network, 1 where the detector has a single row. Writing "
-        "depth ends it.",
+        "The depth follows the scan: 3 slices for a guided network, 1 where the detector has a single row, or is so "
+        "wide that this computer could not make so many about once a second. Writing depth ends it.",
         default=True,
     ),
     field(
