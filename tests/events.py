@@ -60,3 +60,14 @@ def wait_until(condition: Callable[[], Any], timeout_s: float = 30.0, what: str 
                 return last
         time.sleep(0.02)
     raise AssertionError(f"{what or condition} did not come true within {timeout_s} s; last: {last}")
+
+
+def ordered(command: Callable[..., Any], *arguments: Any, timeout_s: float = 60.0) -> Any:
+    """Do as the answer "busy: try again" of a device on a loaded machine says; nothing else is tried again."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            return command(*arguments)
+        except tango.DevFailed as error:
+            if "try again" not in error.args[0].desc or time.monotonic() > deadline:
+                raise

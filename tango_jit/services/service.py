@@ -133,7 +133,7 @@ class Service:
         if self._worker is not None:
             self._worker.join()
 
-    def ask(self, action: Callable[[], T], timeout_s: float = 2.0) -> T:
+    def ask(self, action: Callable[[], T], timeout_s: float = 2.2) -> T:
         """Have the worker do `action` between two turns, and return what it returns or raise what it raises.
 
         Without a worker it is done here. Raises RuntimeError, and nothing is done, if the worker has no time. (Tango

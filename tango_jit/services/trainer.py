@@ -103,14 +103,13 @@ class TrainerService(Following):
 
     def reset_network(self) -> None:
         """A new network, as the settings describe it; in this series nothing from before is taken up any more."""
+        self.ask(self._reset_network)
 
-        def reset() -> None:
-            self._trainer.reset_network(self._seed, self._settings.network)
-            self._trainer.configure(self._settings)
-            self._warm.reset("" if self._header is None else self._header.series)
-            self._publish_weights()
-
-        self.ask(reset)
+    def _reset_network(self) -> None:
+        self._trainer.reset_network(self._seed, self._settings.network)
+        self._trainer.configure(self._settings)
+        self._warm.reset("" if self._header is None else self._header.series)
+        self._publish_weights()
 
     def rollback(self) -> None:
         """Back to the weights from before the last Load or takeover, else to the best stored ones before the present.
@@ -308,6 +307,10 @@ class TrainerService(Following):
             self._stop.wait(0.5)
             return
         self._problem = ""
+        settings = trainer.settings
+        self.obey()  # making pairs and scoring them is the longest there is
+        if trainer.settings != settings:  # these pairs are not for what was ordered
+            return
         useless = trainer.pairs_moving + trainer.pairs_refused
         kind = self._adaptation.kind(self._header, self._slices)
         regime = kind, self._adaptation.count

@@ -85,9 +85,9 @@ class TuningTrainerService(TrainerService):
         """Give up the comparison; the present network stays. Harmless if there is none."""
         self.ask(lambda: self._give_up("StopAutoTune"))
 
-    def reset_network(self) -> None:
-        self.ask(lambda: self._give_up("ResetNetwork has changed the present network"))
-        super().reset_network()
+    def _reset_network(self) -> None:
+        self._give_up("ResetNetwork has changed the present network")
+        super()._reset_network()
 
     # ---- the worker
 

@@ -1,11 +1,17 @@
 """The trainer as a service: when it rests, and its settings; over real sockets, by a clock that the tests move."""
 
+import threading
+from typing import Any
+
 import numpy as np
 import pytest
 
 from tango_jit.learn.buffer_size import BufferSize
+from tango_jit.services.pairs import Pairs
 from tango_jit.services.service import State
+from tango_jit.services.trainer import TrainerService
 from tango_jit.services.trainer_settings import FIELDS
+from tests.events import wait_until
 from tests.services.scans import VIEWS, Listener, look, see
 from tests.services.trainers import PATCH, holds, training
 
@@ -143,3 +149,33 @@ def test_the_size_of_the_buffer_follows_the_reviews_until_a_hand_writes_it(make_
     assert service.values["buffer_auto"] is False
     training(service, 200)
     assert look(service)["buffer_size"] == service._trainer.settings.buffer_size == 100
+
+
+@pytest.mark.parametrize("more", [1, 2])
+def test_an_order_does_not_wait_for_pairs_to_be_scored(more, make_trainer, feed, rounds, monkeypatch):
+    """Making them and scoring them is the longest there is; what the order does not fit is made anew."""
+    make, made = TrainerService._new_pairs, threading.Event()
+    trainer = make_trainer(feed)
+
+    def slow(service: TrainerService, *arguments: Any) -> Pairs:
+        pairs = make(service, *arguments)
+        if not made.is_set():
+            made.set()
+            wait_until(lambda: service._orders, what="the order")
+        return pairs
+
+    monkeypatch.setattr(TrainerService, "_new_pairs", slow)
+    feed.frames()
+    assert made.wait(30)
+    trainer.write("batch_size", more * trainer.values["batch_size"])
+
+    def order() -> tuple[int, list[str]]:
+        trainer._reset_network()
+        return len(rounds.windows), list(rounds.log)
+
+    reconstructed, log = trainer.ask(order, timeout_s=30)
+    assert reconstructed == 1
+    assert log == []
+    training(trainer)
+    assert rounds.log[0] == "add"
+    assert len(rounds.poses[0]) * more == len(rounds.poses[1])

@@ -9,7 +9,7 @@ import tango
 
 from tango_jit.learn.regimes import UNTRAINED
 from tango_jit.services.weights_folder import LAST
-from tests.events import wait_until
+from tests.events import ordered, wait_until
 
 pytestmark = pytest.mark.timeout(900)  # more than the waits of one test together
 
@@ -26,7 +26,7 @@ def running(system, recording):
     trainer.Init()
     trainer.network = "RELEASED"
     trainer.learning_rate, trainer.batch_size = 2e-3, 8
-    trainer.ResetNetwork()
+    ordered(trainer.ResetNetwork)
     system.reconstructor.update_every = 1000
     system.replay(recording, frame_period_s=0.03)
     return system
@@ -103,7 +103,7 @@ def test_a_reset_is_a_reset_after_a_kill_too(running, folder):
     trained(running, folder)
     running.trainer.Pause()
     wait_until(lambda: running.trainer.State() == tango.DevState.STANDBY, what="the pause")
-    running.trainer.ResetNetwork()
+    ordered(running.trainer.ResetNetwork)
     (folder / LAST).unlink(missing_ok=True)  # as if it was killed before the reset network was written
     running.kill("trainer")
     running.restart("trainer")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tango
 
-from tests.events import wait_until
+from tests.events import ordered, wait_until
 
 pytestmark = pytest.mark.timeout(400)  # more than the waits of one test together
 
@@ -46,13 +46,13 @@ def test_a_preset_of_another_shape_waits_for_reset(running):
     wait_until(lambda: trainer.State() == tango.DevState.ALARM, what="the reminder")
     assert "ResetNetwork" in trainer.Status()
     assert trainer.parameters == 62931
-    trainer.ResetNetwork()
+    ordered(trainer.ResetNetwork)
     wait_until(lambda: trainer.State() == tango.DevState.RUNNING, what="training the new network")
     wait_until(lambda: trainer.steps > 5, 60, "steps of the new network")
     version = running.denoiser.weights_version
     wait_until(lambda: running.denoiser.weights_version > version, 60, "its weights at the denoiser")
     trainer.network = "PRODUCT"
-    trainer.ResetNetwork()
+    ordered(trainer.ResetNetwork)
     wait_until(lambda: trainer.steps > 5, 60, "steps of the first network again")
 
 
@@ -101,12 +101,12 @@ def test_depth_follows_the_scan_or_the_operator_and_needs_nothing_but_the_traine
     trainer.depth = 1
     assert not trainer.depth_auto
     assert trainer.parameters < parameters
-    trainer.ResetNetwork()
+    ordered(trainer.ResetNetwork)
     wait_until(lambda: reconstructor.depth == 1, 60, "single slices")
     wait_until(lambda: trainer.steps > 5, 60, "training")
     trainer.depth_auto = True
     assert trainer.depth == 3
-    trainer.ResetNetwork()
+    ordered(trainer.ResetNetwork)
     wait_until(lambda: reconstructor.depth == 3, 60, "stacks again")
     wait_until(lambda: trainer.steps > 5, 60, "training")
     version = denoiser.weights_version
@@ -118,7 +118,7 @@ def test_depth_follows_the_scan_or_the_operator_and_needs_nothing_but_the_traine
 def test_another_task_reaches_the_pictures_and_a_preset_ends_it(running):
     trainer, denoiser = running.trainer, running.denoiser
     trainer.task = "SEGMENT"
-    trainer.ResetNetwork()
+    ordered(trainer.ResetNetwork)
     wait_until(lambda: "probability" in denoiser.shows, 90, "weights that segment")
     running.await_more_pictures("denoiser")
     picture, raw = denoiser.read_attributes(["denoised_xy", "raw_xy"])
@@ -126,7 +126,7 @@ def test_another_task_reaches_the_pictures_and_a_preset_ends_it(running):
     assert raw.value.max() < 1  # attenuation of some 0.03/mm
     assert denoiser.quality is None  # no value
     trainer.network = "PRODUCT"
-    trainer.ResetNetwork()
+    ordered(trainer.ResetNetwork)
     wait_until(lambda: "attenuation" in denoiser.shows, 90, "weights that denoise")
 
 
@@ -134,7 +134,7 @@ def test_several_moments_reach_the_pictures_and_a_preset_ends_them(running):
     trainer, denoiser = running.trainer, running.denoiser
     trainer.frames = 3
     assert trainer.depth == 1  # neighbours or moments
-    trainer.ResetNetwork()
+    ordered(trainer.ResetNetwork)
     wait_until(lambda: trainer.steps > 5, 60, "training")
     version = denoiser.weights_version
     wait_until(lambda: denoiser.weights_version > version, 60, "slices through the network of three moments")
@@ -142,7 +142,7 @@ def test_several_moments_reach_the_pictures_and_a_preset_ends_them(running):
     assert denoiser.denoised_xy.shape == denoiser.raw_xy.shape
     trainer.network = "PRODUCT"
     assert (trainer.frames, trainer.depth) == (1, 3)
-    trainer.ResetNetwork()
+    ordered(trainer.ResetNetwork)
     wait_until(lambda: trainer.steps > 5, 60, "training again")
 
 
@@ -151,16 +151,16 @@ def test_auto_tune_works_beside_training_and_can_be_given_up(running):
     with pytest.raises(tango.DevFailed, match="wanted_hz"):
         trainer.wanted_hz = 0.0
     trainer.wanted_hz = 0.5
-    trainer.AutoTune()
+    ordered(trainer.AutoTune)
     with pytest.raises(tango.DevFailed, match="expected none at work"):
-        trainer.AutoTune()
+        ordered(trainer.AutoTune)
     wait_until(lambda: trainer.tuning_progress > 0, 60, "the first passes")
     # Or it has another worry, which goes first.
     wait_until(lambda: "AutoTune compares networks" in trainer.Status() or trainer.State() != tango.DevState.RUNNING)
     table = json.loads(trainer.tuning_table)
     assert table[0]["name"] == "guided, 8 features, 3 slices"
     assert trainer.tuning_verdict == ""
-    trainer.StopAutoTune()
+    ordered(trainer.StopAutoTune)
     assert trainer.tuning_verdict == "given up, the present network stays: StopAutoTune"
     steps = trainer.steps
     wait_until(lambda: trainer.steps > steps, 60, "training goes on")
@@ -201,12 +201,12 @@ def test_threads_of_training_step_aside_and_no_others(running):
 def test_save_load_and_rollback(running, tmp_path):
     trainer = running.trainer
     path = tmp_path / "network.safetensors"
-    trainer.Save(str(path))
+    ordered(trainer.Save, str(path))
     assert path.stat().st_size > 4 * trainer.parameters
-    trainer.Load(str(path))
+    ordered(trainer.Load, str(path))
     version = trainer.weights_version
     wait_until(lambda: trainer.weights_version > version + 1, 60, "two versions after loading")
-    trainer.Rollback()
+    ordered(trainer.Rollback)
     nonsense = tmp_path / "nonsense"
     nonsense.write_bytes(b"no weights")
     for command, argument, words in (
@@ -215,7 +215,7 @@ def test_save_load_and_rollback(running, tmp_path):
         ("Save", str(tmp_path / "no" / "folder" / "x"), "in a folder that exists"),
     ):
         with pytest.raises(tango.DevFailed, match=words):
-            trainer.command_inout(command, argument)
+            ordered(trainer.command_inout, command, argument)
     steps = trainer.steps
     wait_until(lambda: trainer.steps > steps, 60, "training all the same")
 
