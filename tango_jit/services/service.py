@@ -226,9 +226,7 @@ class Service:
                 self.obey()
                 self.turn()
                 if not 0 <= self.clock() - self._kept_at < 0.25:  # also after the clock was set back
-                    self._kept_at = self.clock()
-                    self.publish(**self.counters())
-                    self.set_state(*self.health())
+                    self._keep_house()
             end = State.STANDBY, self.rest()
         except Exception as error:
             log.exception("%s failed", type(self).__name__)
@@ -246,15 +244,29 @@ class Service:
                 self.obey()
                 self._at_rest = True
 
+    def _keep_house(self) -> None:
+        self._kept_at = self.clock()
+        self.publish(**self.counters())
+        self.set_state(*self.health())
+
     def obey(self) -> None:
-        """Do what was asked for; a turn that takes long should do so in between."""
+        """Do what was asked for; a turn that takes long should do so in between.
+
+        Who asked and looks then sees what came of it.
+        """
         while self._orders:
             order, action = self._orders.popleft()
             if order.set_running_or_notify_cancel():
                 try:
-                    order.set_result(action())
+                    result = action()
                 except Exception as error:
                     order.set_exception(error)
+                    continue
+                try:
+                    if not self._stop.is_set():
+                        self._keep_house()
+                finally:
+                    order.set_result(result)
 
 
 def _same(a: Any, b: Any) -> bool:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tango_jit.learn.buffer_size import BufferSize
+from tango_jit.learn.regimes import UNTRAINED
 from tango_jit.services.pairs import Pairs
 from tango_jit.services.service import State
 from tango_jit.services.trainer import TrainerService
@@ -179,3 +180,16 @@ def test_an_order_does_not_wait_for_pairs_to_be_scored(more, make_trainer, feed,
     training(trainer)
     assert rounds.log[0] == "add"
     assert len(rounds.poses[0]) * more == len(rounds.poses[1])
+
+
+def test_who_orders_something_sees_at_once_what_came_of_it(trainer, feed, tmp_path):
+    feed.frames()
+    training(trainer)
+    trainer.pause()
+    file = tmp_path / "weights"
+    trainer.save(file)
+    trainer.load(file)
+    assert trainer.values["network_from"] == str(file)
+    trainer.reset_network()
+    assert trainer.values["steps"] == 0
+    assert trainer.values["network_from"] == UNTRAINED
