@@ -157,13 +157,13 @@ class Trainer:
             if split != self.split:
                 self.split = split
                 self._forget_experiment()
-            if self._undecided:
-                self._decide(samples, self._scale)
+            measured = self._undecided and self._decide(samples, self._scale)
             scored &= self._measured.complete(self._settings.network)
             errors = self._score(samples, self._scale) if scored else np.empty((0, 2))
             self.scores.add(errors)
             self._buffer.add(samples)
-            self._measure(samples)
+            if not measured:
+                self._measure(samples)
         return errors[:, 0] / errors[:, 1]
 
     def jumped(self) -> None:
@@ -171,6 +171,7 @@ class Trainer:
         on with the best of the networks there are, an untrained one among them, when the first new pairs have come."""
         if self.steps and self._scale is not None:
             self.regimes.keep(self._packed(self.version))
+        self.versions.jumped(self.version)
         self._forget_experiment()
         self.reconsider()
 
@@ -178,15 +179,18 @@ class Trainer:
         """Go on with the best of the networks there are when the next new pairs have come: more were offered."""
         self._undecided = True
 
-    def _decide(self, samples: Tensor, scale: float) -> None:
-        """Which network does best on the first samples after a jump? Its moments and its average begin anew."""
+    def _decide(self, samples: Tensor, scale: float) -> bool:
+        """Which network does best on the first samples after a jump? Its moments and its average begin anew.
+        False: there was no contest, and no measurement for it."""
         self._undecided = False
         if not self.steps and (self._learned or not self.regimes.offered):  # what was loaded just now goes on
-            return
+            return False
         self._measured.measure(samples, self._settings.halo, self._settings.network)
         present = self.averaged() if self.steps else None
         untrained = build(self._settings.network, self._generator.initial_seed())
-        self._start(self.regimes.contest(present, untrained, samples, scale, self._numbers(), self._settings), scale)
+        winner = self.regimes.contest(present, untrained, samples, scale, self._numbers(), self._settings)
+        self._start(winner, scale, self._settings)
+        return True
 
     def _forget_experiment(self) -> None:
         """Pairs of another kind follow. What was offered is judged on them, too."""
@@ -280,6 +284,7 @@ class Trainer:
         earlier = self.versions.earlier
         self._take(earlier)
         self.versions.give_up(earlier)
+        self._follow_measured()
         return earlier.version
 
     def reset_network(self, seed: int = 0, network: NetworkConfig | None = None) -> None:
@@ -287,15 +292,15 @@ class Trainer:
 
         The scale is taken anew, from the buffer if it holds pairs.
         """
-        if network is not None:
-            self._follow_network(network)
+        settings = self._settings if network is None else self._settings.edited(network=network)
         self._generator = torch.Generator(self._device).manual_seed(seed)
         with launching("training", self._device.type):
             samples = self._buffer.newest_last()
-            scale = noise2inverse.robust_scale(samples[:, :2]) if len(samples) else None
-        self._start(build(self._settings.network, seed), scale)
+            known = len(samples) > 0 and settings.network.stack == self._settings.network.stack
+            scale = noise2inverse.robust_scale(samples[:, :2]) if known else None
+        self._start(build(settings.network, seed), scale, settings)
         self._follow_measured()
-        if len(samples) and not self._measured.complete(self._settings.network):
+        if known and not self._measured.complete(self._settings.network):
             self._measure(samples)
         self._learned: Split | None = None  # what it last took a step on, or was loaded with
         self.versions.clear()
@@ -347,22 +352,25 @@ class Trainer:
             log.warning("%s gives nothing back (%s): training goes on from the last version of the weights", old, error)
         self._generator = torch.Generator(self._device).manual_seed(self._generator.initial_seed())
         self._buffer = buffer
-        self._start(network, scale)
+        self._start(network, scale, self._settings)
         self._follow_measured()
 
     def _take(self, weights: Weights) -> None:
         """Train this network, of whatever shape, from now on. Raises ValueError, and changes nothing, for none."""
         network = unpack(weights)
-        self._follow_network(network.config)
-        self._start(network, weights.scale)
+        self._start(network, weights.scale, self._settings.edited(network=network.config))
         self._learned = weights.split
 
-    def _start(self, network: UNet, scale: float | None) -> None:
-        """Train this network from now on."""
-        self._scale = scale
-        self._layout = Layout(network.config)
+    def _start(self, network: UNet, scale: float | None, settings: TrainerSettings) -> None:
+        """Train this network from now on; pairs of the same images as it sees stay. Where there is no room for it
+        nothing has changed."""
+        kept, layout = settings.network.stack == self._settings.network.stack, Layout(network.config)
+        buffer = self._buffer if kept else settings.empty_buffer(self._device)
         seed = int(torch.randint(1 << 62, (), generator=self._generator, device=self._device))
-        self._step = Step(self._settings, self._layout, self._layout.vector(network).to(self._device), seed)
+        step = Step(settings, layout, layout.vector(network).to(self._device), seed)
+        self._settings, self._scale, self._buffer, self._layout, self._step = settings, scale, buffer, layout, step
+        if not kept:
+            self._forget_experiment()
         self.scores, self._drawn = Scores(), 0
         self._prepare()
 
@@ -384,14 +392,6 @@ class Trainer:
         """Steps are from now on done with the present settings, buffer and scale."""
         if self._scale is not None:
             self._step.use(self._settings, self._buffer, self._scale)
-
-    def _follow_network(self, network: NetworkConfig) -> None:
-        """Train a network of another shape; pairs of the same images as it sees stay."""
-        kept = network.stack == self._settings.network.stack
-        self._settings = self._settings.edited(network=network)
-        if not kept:
-            self._buffer = self._settings.empty_buffer(self._device)
-            self._forget_experiment()
 
     def _forget_pairs(self) -> None:
         with launching("training", self._device.type):

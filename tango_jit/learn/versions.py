@@ -28,11 +28,16 @@ class Versions:
 
     def __init__(self, keep: int) -> None:
         self._kept: deque[Weights] = deque(maxlen=keep)
+        self._jumped_at = 0
         self._replaced: Weights | None = None
 
     def keep(self, weights: Weights) -> None:
         """These are the newest ones."""
         self._kept.append(weights)
+
+    def jumped(self, version: int) -> None:
+        """The experiment is another one: figures up to this version cannot be compared with those of later ones."""
+        self._jumped_at = version
 
     def taken_over(self, before: Weights | None) -> None:
         """By an order other weights are in the place of these; None: there were none."""
@@ -50,14 +55,15 @@ class Versions:
 
     @property
     def best_before(self) -> Weights:
-        """The best (by `patch_accuracy`) of the versions before the last, of its own task and kind of pairs if there
-        are such: figures of others cannot be compared. Raises RuntimeError if there is none."""
+        """The best (by `patch_accuracy`) of the versions before the last, of its own task and kind of pairs, and since
+        the last jump, if there are such: figures of others cannot be compared. Raises RuntimeError if there is none."""
         earlier = list(self._kept)[:-1]
         if not earlier:
             raise RuntimeError("rollback: expected an earlier version of the weights, got none since the last reset")
         last = self._kept[-1]
         alike = [weights for weights in earlier if task_of(weights) == task_of(last)]
         like = [weights for weights in alike if (weights.split, weights.generation) == (last.split, last.generation)]
+        like = [weights for weights in like if weights.version > self._jumped_at] or like
         return min(like or alike or [w for w in earlier if task_of(w) == task_of(earlier[-1])], key=figure)
 
     def give_up(self, earlier: Weights) -> None:

@@ -12,6 +12,8 @@ from tango_jit.geometry import ScanGeometry
 from tango_jit.learn.patches import NoRoomError
 from tango_jit.learn.settings import TrainerSettings
 from tango_jit.learn.trainer import Trainer
+from tango_jit.learn.unet import NetworkConfig
+from tango_jit.recon.backproject import device
 from tango_jit.services import container
 from tango_jit.services import trainer_settings as wishes
 from tango_jit.services.buffering import Buffering, resized
@@ -45,16 +47,25 @@ class Following(Service):
 
     # ---- the worker
 
-    def _follow(self, header: Header, backend: str) -> None:
-        """A new series."""
-        self._pixels = math.inf if backend == "cuda" else slice_pixels(usable_cores())
+    def _follow(self, header: Header, backend: str, *, new: bool) -> None:
+        """A series begins, or is begun anew with another backend: then the network stays as deep as it is."""
         self._search = container.ContainerSearch(header.geometry, backend)
         self._contain(container.NOT_YET)
-        if self.values["depth_auto"]:
-            self._see(header.geometry)
+        if not new:
+            return
+        self._pixels = slice_pixels(usable_cores()) if device(backend) == "cpu" else math.inf
+        if self.values["depth_auto"] and (network := self._seeing(header.geometry)) is not None:
+            self._renew(network)
 
-    def _see(self, geometry: ScanGeometry) -> None:
-        """As many slices as a scan offers and this computer can make. Other edits of the network go on waiting."""
+    def _renew(self, network: NetworkConfig) -> None:
+        """Begin with an untrained network of another depth."""
+        self._trainer.reset_network(self._seed, network)
+
+    def _seeing(self, geometry: ScanGeometry) -> NetworkConfig | None:
+        """A network of as many slices as a scan offers and this computer can make; None: it is the present one.
+
+        Other edits of the network go on waiting.
+        """
         try:
             with self._lock:
                 self._settings = wishes.deep_as(self._settings, geometry, self._pixels)
@@ -62,9 +73,8 @@ class Following(Service):
             trained = wishes.deep_as(self._trainer.settings, geometry, self._pixels).network
         except ValueError as error:
             self.trouble(f"depth stays {self._trainer.settings.network.depth}: {error}")
-            return
-        if trained.shape != self._trainer.settings.network.shape:
-            self._trainer.reset_network(self._seed, trained)
+            return None
+        return None if trained.shape == self._trainer.settings.network.shape else trained
 
     def _contain(self, found: container.Found | None) -> None:
         """Where patches lie from now on, unless somebody says where; None: nothing new is known."""

@@ -142,7 +142,9 @@ class Service:
         order: Future[T] = Future()
         with self._lock:
             if self._at_rest:
-                return action()
+                result = action()
+                self.publish(**{k: v for k, v in self.counters().items() if self._signals[k].unit != "Hz"})
+                return result
             self._orders.append((order, action))
         self.wake()
         try:

@@ -201,15 +201,19 @@ class TrainerService(Following):
             self._begin(self._header)
         while (message := self._inbox.get(timeout=0.0)) is not None:
             self._take(message)
-        wanted = wishes.trainable(self._settings, self._trainer.settings)
-        if self._trainer.settings != wanted:
-            self._trainer.configure(wanted)
+        self._configure()
         window = self._ready()
         if window is None:
             if (message := self._inbox.get(timeout=0.1)) is not None:
                 self._take(message)
             return
         self._round(window)
+
+    def _configure(self) -> None:
+        """Train with the settings that were written."""
+        wanted = wishes.trainable(self._settings, self._trainer.settings)
+        if self._trainer.settings != wanted:
+            self._trainer.configure(wanted)
 
     def _take(self, message: Message) -> None:
         match message:
@@ -226,13 +230,19 @@ class TrainerService(Following):
         """A new series, filter or centre: the window fills anew; the network goes on. A repeat is a no-op."""
         if header == self._header and self._source is not None:
             return
-        same = self._header is None or self._header.geometry == header.geometry
+        same, new = self._header is None or self._header.geometry == header.geometry, header != self._header
         slices = self._slices if same else {}  # those of another scanner may lie where this one sees nothing
         self._forget_scan()
         self._slices, self._header = slices, header
         self._source = PairSource(header, self._backend.name, self._seed)
-        self._follow(header, self._backend.name)
+        self._follow(header, self._backend.name, new=new)
         self._warm.open(self._trainer)
+
+    def _renew(self, network: NetworkConfig) -> None:
+        if self._trainer.steps:
+            self.trouble(f"depth is {network.depth} for this scan: an untrained network begins")
+        super()._renew(network)
+        self._warm.renewed()
 
     def _frame(self, image: Image) -> None:
         if self._header is None or self._source is None or image.series != self._header.series:

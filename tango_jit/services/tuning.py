@@ -86,8 +86,8 @@ class TuningTrainerService(TrainerService):
         self.ask(lambda: self._give_up("StopAutoTune"))
 
     def _reset_network(self) -> None:
-        self._give_up("ResetNetwork has changed the present network")
         super()._reset_network()
+        self._give_up("ResetNetwork has changed the present network")
 
     # ---- the worker
 
@@ -101,6 +101,7 @@ class TuningTrainerService(TrainerService):
                 "AutoTune: expected a network of one moment, as those of the menu are, got "
                 f"frames {self._trainer.settings.network.frames}"
             )
+        self._configure()  # what was written just before is what is compared
         self._tune = AutoTune(
             self._trainer.settings,
             self.values["wanted_hz"],

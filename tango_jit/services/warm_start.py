@@ -198,6 +198,10 @@ class WarmStart:
         self.network_from, self._last, self._by_hand = origin, None, True
         trainer.regimes.offer({})
 
+    def renewed(self) -> None:
+        """The scan has made another network begin, that nobody has chosen: what is known may take its place."""
+        self.network_from, self.resumed_from, self._by_hand = UNTRAINED, "", False
+
     def reset(self, series: str) -> None:
         """The network was reset in this series (empty: before any): in it nothing from before is taken up again, also
         after a crash. What is known of other streams is kept for later ones. A folder that does not answer hears of it

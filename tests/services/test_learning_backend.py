@@ -18,7 +18,7 @@ from tango_jit.services.service import State
 from tango_jit.services.trainer import TrainerService
 from tango_jit.streams import Publisher
 from tests.services.denoisers import DenoiserBench, helps, meet, wait_for_slices
-from tests.services.scans import LOOPBACK, look, see
+from tests.services.scans import CONE, LOOPBACK, VIEWS, Feed, look, see
 from tests.services.trainers import training
 
 no_cuda = pytest.mark.skipif(not backproject.obstacle("cuda"), reason="the backend cuda runs here")
@@ -102,6 +102,34 @@ def test_a_trainer_whose_backend_fails_goes_on_with_cpu(make_trainer, feed, monk
     assert "backend reference failed: RuntimeError: CUDA error" in status
     feed.frames(range(100, 148))  # the window fills anew
     assert training(trainer)["state"] is State.ALARM
+
+
+def test_a_backend_that_fails_does_not_take_the_network_along(make_trainer, monkeypatch):
+    """As deep as a GPU allowed, though the processor that takes over would not have been asked for that."""
+    monkeypatch.setattr("tango_jit.services.following.device", lambda name: "cpu" if name == "cpu" else "cuda")
+    monkeypatch.setattr("tango_jit.services.following.slice_pixels", lambda cores: 1.0)
+    feed = Feed(CONE)
+    try:
+        trainer = make_trainer(feed, patch_size=12, backend="reference")
+        feed.frames()
+        steps = training(trainer)["steps"]
+        assert trainer.values["depth"] == 3
+
+        step, failures = Trainer.step, [RuntimeError("CUDA error: an illegal memory access")]
+
+        def fails_once(engine: Trainer) -> float:
+            if failures:
+                raise failures.pop()
+            return step(engine)
+
+        monkeypatch.setattr(Trainer, "step", fails_once)
+        see(trainer, backend="cpu")
+        feed.frames(range(VIEWS, 3 * VIEWS))
+        training(trainer)
+        assert trainer.values["depth"] == 3
+        assert trainer.values["steps"] > steps
+    finally:
+        feed.close()
 
 
 def test_a_denoiser_whose_backend_fails_goes_on_with_cpu(cuda_here, monkeypatch):

@@ -193,3 +193,17 @@ def test_who_orders_something_sees_at_once_what_came_of_it(trainer, feed, tmp_pa
     trainer.reset_network()
     assert trainer.values["steps"] == 0
     assert trainer.values["network_from"] == UNTRAINED
+
+
+def test_what_is_ordered_while_it_rests_is_shown(trainer, feed, tmp_path):
+    feed.frames()
+    training(trainer)
+    file = tmp_path / "weights"
+    trainer.save(file)
+    trainer.stop()
+    wait_until(lambda: trainer.values["status"].startswith("stopped"), what="the end of the worker")
+    trainer.load(file)
+    assert trainer.values["network_from"] == str(file)
+    assert trainer.values["steps"] == 0
+    assert trainer.values["state"] is State.STANDBY
+    assert trainer.values["steps_per_s"] == 0

@@ -8,10 +8,11 @@ import torch
 from safetensors.torch import load
 
 from tango_jit.learn import NetworkConfig, build
+from tango_jit.learn.regimes import UNTRAINED
 from tango_jit.learn.weights import pack, to_checkpoint
 from tango_jit.services.service import State
 from tango_jit.streams import Weights
-from tests.services.scans import VIEWS, Listener, look, see
+from tests.services.scans import CONE, FAN, VIEWS, Feed, Listener, look, see
 from tests.services.trainers import same, tensors, training
 
 # ---- publishing
@@ -180,3 +181,22 @@ def test_a_file_of_another_network_brings_its_settings(make_trainer, feed, train
     assert other.values["features"] == 4
     feed.frames(range(VIEWS, 2 * VIEWS))
     assert training(other)["state"] is State.RUNNING
+
+
+def test_a_network_that_another_scanner_ends_is_told_and_no_longer_named(make_trainer, tmp_path: Path):
+    feed, file = Feed(CONE), tmp_path / "mine"
+    try:
+        service = make_trainer(feed, patch_size=12)
+        feed.frames()
+        training(service)
+        service.save(file)
+        service.load(file)
+        training(service)
+        assert service.values["network_from"] == str(file)
+        feed.scan = FAN  # of one row
+        feed.header("second")
+        values = see(service, depth=1)
+        assert "depth is 1 for this scan: an untrained network begins" in values["last_error"]
+        assert (values["network_from"], values["steps"]) == (UNTRAINED, 0)
+    finally:
+        feed.close()

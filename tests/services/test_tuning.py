@@ -272,3 +272,14 @@ def test_another_split_begins_it_anew_as_pictures_take_other_times(make, fan):
     values = see(service, 60, tuning_verdict=lambda text: text != "")
     assert "one pass each" in values["tuning_verdict"]
     assert table(service)["guided, 2 features"]["hz"] == pytest.approx(1000)
+
+
+def test_what_was_written_just_before_does_not_end_it(make, fan):
+    service = make(fan)
+    fan.frames()
+    training(service)
+    for learning_rate in (2e-4, 3e-4, 4e-4):
+        service.write("learning_rate", learning_rate)
+        service.auto_tune()
+        verdict = see(service, 60, tuning_verdict=lambda text: text != "")["tuning_verdict"]
+        assert "have changed" not in verdict

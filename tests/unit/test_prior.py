@@ -180,3 +180,28 @@ def test_the_mean_is_broad_where_images_are_alike_and_narrow_where_they_are_not(
     prior = PriorStrength()
     prior.measure(samples()[0], HALO)
     assert set(prior.numbers()) == {STRENGTH}
+
+
+def test_it_follows_an_experiment_that_changes_what_is_best():
+    """Fine grains want weak smoothing, discs strong one: in units of the noise, so that another choice is due."""
+    grains = torch.rand(8, 1, SIZE, SIZE, generator=torch.Generator().manual_seed(1)).round()
+    noise = 0.3 * torch.randn(8, 2, SIZE, SIZE, generator=torch.Generator().manual_seed(2))
+    fine, smooth = noise2inverse.samples(grains + noise), samples()[0]
+    prior = PriorStrength()
+    for _ in range(AT_FIRST):
+        prior.measure(fine, HALO)
+    weak = value_of(prior)
+    looks = sum(prior.measure(smooth, HALO) for _ in range(LOOKS * EVERY))
+    assert looks <= LOOKS
+    assert value_of(prior) > 2 * weak
+    assert value_of(prior) == pytest.approx(measured(smooth), rel=0.3)
+
+
+def test_the_breadth_of_the_mean_follows_an_experiment_too():
+    prior = PriorStrength()
+    for _ in range(AT_FIRST):
+        prior.measure(stacks(True), HALO)
+    assert prior.numbers()[BREADTH] == 1
+    for _ in range(LOOKS * EVERY):
+        prior.measure(stacks(False), HALO)
+    assert prior.numbers()[BREADTH] == 6

@@ -19,6 +19,64 @@ from tests.training import SMALL, equal, pairs, tensors, trained
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
+def test_what_is_measured_is_that_of_now_after_a_rollback():
+    trainer = trained(8)
+    trainer.weights()
+    trainer.step()
+    before = trainer.weights()
+    trainer.jumped()
+    for seed in range(10):
+        trainer.add(5 * pairs(8, seed=seed))
+    now = float(tensors(trainer.weights())[STRENGTH])
+    assert now > 2 * float(tensors(before)[STRENGTH])
+    trainer.rollback()
+    assert float(tensors(trainer.weights())[STRENGTH]) == pytest.approx(now, rel=1e-6)
+
+
+def test_figures_from_before_a_jump_are_not_compared_with_those_since():
+    def version(number: int, accuracy: float) -> Weights:
+        return pack(build(SMALL.network), version=number, scale=1, patch_accuracy=accuracy, generation=0)
+
+    versions = Versions(8)
+    for number, accuracy in enumerate((0.3, 0.2, 0.9), 1):
+        versions.keep(version(number, accuracy))
+        if number == 2:
+            versions.jumped(2)
+    assert versions.best_before.version == 2  # the only ones there are
+    versions.keep(version(4, 0.8))
+    versions.keep(version(5, 0.7))
+    assert versions.best_before.version == 4
+    versions.give_up(versions.best_before)
+    assert versions.best_before.version == 2
+
+
+class NoRoomLeftError(RuntimeError):
+    pass
+
+
+@pytest.mark.parametrize("order", ["load", "rollback", "reset_network"])
+def test_where_there_is_no_room_for_a_network_nothing_has_changed(order, monkeypatch):
+    trainer = trained(8)
+    other = NetworkConfig("CUSTOM", features=4, depth=3)
+    taken = pack(build(other), version=1, scale=1, patch_accuracy=None, generation=0)
+    trainer.versions.taken_over(taken)
+    settings, before, held, steps = trainer.settings, trainer.averaged(), trainer.pairs, trainer.steps
+
+    def refuse(*_: object) -> None:
+        raise NoRoomLeftError("out of memory")
+
+    monkeypatch.setattr("tango_jit.learn.trainer.Step", refuse)
+    arguments = {"load": (taken,), "rollback": (), "reset_network": (1, other)}[order]
+    with pytest.raises(NoRoomLeftError):
+        getattr(trainer, order)(*arguments)
+    monkeypatch.undo()
+    assert (trainer.settings, trainer.pairs, trainer.steps) == (settings, held, steps)
+    assert held > 0
+    torch.testing.assert_close(trainer.averaged().state_dict(), before.state_dict(), rtol=0, atol=0)
+    assert trainer.versions.earlier is taken
+    trainer.step()
+
+
 def test_versions_count_on():
     trainer = trained()
     assert [trainer.weights().version, trainer.weights().version] == [1, 2]
@@ -79,7 +137,7 @@ def test_rollback_goes_to_the_best_version_and_then_further():
     trainer.add(pairs(8, seed=55))
     assert math.isfinite(trainer.step())
     assert trainer.rollback() == 1
-    assert equal(trainer.weights(), versions[0])
+    assert equal(trainer.weights(), versions[0], but=STRENGTH)
     with pytest.raises(RuntimeError, match="rollback: expected an earlier version"):
         trainer.rollback()
 
@@ -218,7 +276,7 @@ def test_the_first_rollback_undoes_a_load_and_the_next_ones_go_to_the_best_as_ev
         trainer.versions._kept[-1] = replace(trainer.versions._kept[-1], patch_accuracy=0.1)
     assert trainer.rollback() == 1
     assert trainer.settings.network.shape == SMALL.network.shape
-    assert equal(trainer.weights(), before)
+    assert equal(trainer.weights(), before, but=STRENGTH)
     newest = trainer.rollback()
     assert newest == 2 if published == 1 else newest > 2, "the loaded one has good versions, too"
     assert trainer.settings.network.shape == other.shape
