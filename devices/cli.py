@@ -35,7 +35,7 @@ DEFAULT_FOLDER = platformdirs.user_state_path("tango-jit")
 
 @app.command()
 def up(folder: Folder = DEFAULT_FOLDER, prefix: PrefixHere = None, instance: InstanceHere = None) -> None:
-    """Start an embedded Tango database and the four servers on this machine."""
+    """Start an embedded Tango database and the servers on this machine."""
     deployment = Deployment(folder, prefix=prefix, instance=instance)
     with console.status("starting database and servers ..."):
         host = deployment.up()
@@ -85,7 +85,7 @@ def show_status(deployment: Deployment, host: str) -> bool:
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def serve(context: typer.Context, server: str, instance: str) -> None:
-    """Run one server in the foreground: detector, reconstructor, trainer or denoiser. Tango options may follow."""
+    """Run one server in the foreground: detector, reconstructor, trainer, denoiser, supervisor. Tango options too."""
     classes = {s.member: s for s in SERVERS}
     if server not in classes:
         raise typer.BadParameter(f"expected one of {', '.join(classes)}, got {server}")
@@ -100,7 +100,7 @@ def register_devices(
     instance: Instance = "1",
     host: Annotated[str, typer.Option(help="Address under which the streams are published.")] = "127.0.0.1",
 ) -> None:
-    """Write the four devices into the Tango database that TANGO_HOST names; what is set there already stays."""
+    """Write the devices into the Tango database that TANGO_HOST names; what is set there already stays."""
     if not tango.ApiUtil.get_env_var("TANGO_HOST"):  # also looks into ~/.tangorc and /etc/tangorc
         console.print("TANGO_HOST: expected HOST:PORT of a Tango database, it is not set")
         raise typer.Exit(1)

@@ -50,6 +50,7 @@ SERVERS = (
         ("DenoisedEndpoint",),
         BOTH,
     ),
+    Server("tango-jit-supervisor", "Supervisor", "supervisor", (), DETECTOR | BOTH | {"DenoiserDevice": "denoiser"}),
 )
 
 
@@ -82,7 +83,7 @@ def register(
     host: str = "127.0.0.1",
     folder: Path | None = None,
 ) -> list[str]:
-    """Write the four devices into a Tango database; endpoints that are allotted already stay. Returns device names.
+    """Write the devices into a Tango database; endpoints that are allotted already stay. Returns device names.
 
     `folder`: devices keep their files in it; None: where they do by themselves.
     """

@@ -16,6 +16,7 @@ import tango
 from devices.base import Door
 from devices.denoiser import Denoiser
 from devices.reconstructor import Reconstructor
+from devices.supervisor import Supervisor
 from devices.trainer import JitTrainer
 from sim.detector_device import SimulatedDetector
 from tango_jit.learn.settings import SETTINGS
@@ -24,7 +25,7 @@ from tango_jit.services.trainer_settings import shown
 from tango_jit.signals import Signal
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "reference" / "devices.md"
-DOORS: tuple[type[Door], ...] = (SimulatedDetector, Reconstructor, JitTrainer, Denoiser)
+DOORS: tuple[type[Door], ...] = (SimulatedDetector, Reconstructor, JitTrainer, Denoiser, Supervisor)
 OfASlice = Callable[[str], tuple[Signal, ...]]
 OF_A_SLICE: dict[type[Door], OfASlice] = {
     Reconstructor: reconstructor_signals,
@@ -42,7 +43,7 @@ ARGUMENTS = {
 INTRODUCTION = """\
 # Devices
 
-Every attribute, command and property of the four devices. This page is written by `python -m tools.device_reference`
+Every attribute, command and property of the devices. This page is written by `python -m tools.device_reference`
 from the code; do not edit it. What to do with them: [how to operate it](../how-to/operate.md).
 
 - **Settings** can be written. Wrong values are refused and change nothing: numbers outside the limits by Tango itself,

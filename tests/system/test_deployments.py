@@ -15,7 +15,7 @@ import pytest
 
 PROGRAM = [sys.executable, "-m", "devices.cli"]
 ROOT = Path(__file__).parents[2]
-MEMBERS = ("detector", "reconstructor", "trainer", "denoiser")
+MEMBERS = ("detector", "reconstructor", "trainer", "denoiser", "supervisor")
 
 pytestmark = pytest.mark.timeout(400)  # more than the waits of one test together
 
@@ -69,7 +69,7 @@ def two_ups(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, li
     assert not left
 
 
-def test_two_at_once_end_with_one_database_and_four_servers(two_ups):
+def test_two_at_once_end_with_one_database_and_its_servers(two_ups):
     here, ups = two_ups
     assert [code for code, _ in ups] == [0, 0], ups
     hosts = {line for _, output in ups for line in output.splitlines() if line.startswith("export TANGO_HOST=")}
@@ -86,7 +86,7 @@ def test_status_finds_the_names_that_run_there(two_ups):
     assert code == 0, output
     for member in MEMBERS:
         assert f"hall/{member}/3" in output
-    assert output.count("STANDBY") == 4
+    assert output.count("STANDBY") == 5
     assert run("status", "--dir", str(here / "run"), cwd=ROOT)[0] == 0  # the same folder, from elsewhere
 
 

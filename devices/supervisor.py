@@ -1,0 +1,96 @@
+"""The Supervisor device and its server."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tango
+from tango.server import command
+
+from devices.attributes import text_property
+from devices.base import STATES, Door
+from devices.server import serve
+from tango_jit.services.service import State
+from tango_jit.services.supervisor import Seen, SupervisorService
+
+ANSWER_MS = 900
+MEANING = {shown: state for state, shown in STATES.items()} | {
+    tango.DevState.ON: State.STANDBY,  # of cameras of other makes
+    tango.DevState.OFF: State.STANDBY,
+    tango.DevState.MOVING: State.RUNNING,
+}
+
+
+class TangoMember:
+    """A device that is looked after, through a proxy that finds it again after a restart."""
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+        self._proxy: Any = None
+
+    def look(self) -> Seen:
+        with tango.EnsureOmniThread():
+            try:
+                state, status = self._reach().read_attributes(["State", "Status"])
+                return Seen(MEANING.get(state.value, State.ALARM), str(status.value))
+            except tango.DevFailed as error:
+                return Seen(None, f"{self.device} does not answer, is its server running? {_why(error)}")
+
+    def order(self, command: str) -> None:
+        with tango.EnsureOmniThread():
+            try:
+                self._reach().command_inout(command)
+            except tango.DevFailed as error:
+                raise RuntimeError(_why(error)) from error
+
+    def _reach(self) -> Any:
+        if self._proxy is None:
+            proxy = tango.DeviceProxy(self.device)
+            proxy.set_timeout_millis(ANSWER_MS)
+            self._proxy = proxy
+        return self._proxy
+
+
+def _why(error: tango.DevFailed) -> str:
+    return error.args[0].desc.splitlines()[0].strip()
+
+
+class Supervisor(Door):
+    """All devices of an experiment as one: one State, one Status that names who is in trouble, one Start.
+
+    It only looks and orders; without it the others work as well. FAULT here says that one of them needs somebody, the
+    others may work on.
+    """
+
+    service_class = SupervisorService
+
+    DetectorDevice = text_property("The device that sends frames; empty: it is not to be started and stopped here.", "")
+    ReconstructorDevice = text_property("The device that reconstructs.")
+    TrainerDevice = text_property("The device that trains.")
+    DenoiserDevice = text_property("The device that denoises.")
+
+    def build(self) -> SupervisorService:
+        devices = {
+            "detector": self.DetectorDevice,
+            "reconstructor": self.ReconstructorDevice,
+            "trainer": self.TrainerDevice,
+            "denoiser": self.DenoiserDevice,
+        }
+        return SupervisorService({name: TangoMember(device) for name, device in devices.items() if device})
+
+    @command(doc_in="Start every device, the detector last; those that work go on; who refuses is told, and why.")
+    def Start(self) -> None:
+        self.guarded(self.service.start_members, "Start")
+
+    @command(doc_in="Stop every device, the detector first; who refuses is told, and why.")
+    def Stop(self) -> None:
+        self.guarded(self.service.stop_members, "Stop")
+
+
+def main() -> None:
+    """Console script tango-jit-supervisor."""
+    serve(Supervisor, "tango-jit-supervisor")
+
+
+if __name__ == "__main__":
+    main()
