@@ -31,8 +31,10 @@ class TangoMember:
     def look(self) -> Seen:
         with tango.EnsureOmniThread():
             try:
-                state, status = self._reach().read_attributes(["State", "Status"])
-                return Seen(MEANING.get(state.value, State.ALARM), str(status.value))
+                state, status = (self._reach().command_inout(name) for name in ("State", "Status"))
+                if state in MEANING:
+                    return Seen(MEANING[state], status)
+                return Seen(State.ALARM, f"{state}: {status}")
             except tango.DevFailed as error:
                 return Seen(None, f"{self.device} does not answer, is its server running? {_why(error)}")
 

@@ -293,28 +293,40 @@ class Denoiser:
             target = None if before is None else torch.from_numpy(before.astype(np.float32)).to(self._device)
             given = torch.from_numpy(planes).to(self._device)
             one = OneSlice(active.predictor, active.weights.scale, given, target, complete)
-            denoised, task = one.denoised(mode), active.predictor.config.learns
-            if task.restores:
-                verdict = self._judge(name, one, denoised)
-                shown = raw if verdict.guarded else _shown(one.raw, denoised, verdict.shares)
-            else:
-                verdict = self._judge_picture(name, one, denoised)
-                shown = (one.simple if verdict.guarded else one.picture(denoised)).cpu().numpy()
-            wanted = with_uncertainty and task.restores and not verdict.guarded
-            doubt = one.uncertainty(denoised, mean=mode == "halves") if wanted else None
-            return Result(
-                image=shown,
-                raw=raw,
-                accuracy=noise2inverse.accuracy(verdict.errors),
-                errors=verdict.errors,
-                guarded=verdict.guarded,
-                weights_version=active.weights.version,
-                task=task.name,
-                evidence=None if one.pair is None else one.pair.split,
-                blend=verdict.blend,
-                streaks=one.streaks,
-                uncertainty=None if doubt is None else doubt.cpu().numpy(),
-            )
+            return self._denoised(name, active, one, raw, mode, with_uncertainty)
+
+    def _denoised(
+        self,
+        name: str,
+        active: _Active,
+        one: OneSlice,
+        raw: Image,
+        mode: Literal["halves", "full"],
+        with_uncertainty: bool,
+    ) -> Result:
+        """What the network makes of a slice, and as much of it as is to be shown."""
+        denoised, task = one.denoised(mode), active.predictor.config.learns
+        if task.restores:
+            verdict = self._judge(name, one, denoised)
+            shown = raw if verdict.guarded else _shown(one.raw, denoised, verdict.shares)
+        else:
+            verdict = self._judge_picture(name, one, denoised)
+            shown = (one.simple if verdict.guarded else one.picture(denoised)).cpu().numpy()
+        wanted = with_uncertainty and task.restores and not verdict.guarded
+        doubt = one.uncertainty(denoised, mean=mode == "halves") if wanted else None
+        return Result(
+            image=shown,
+            raw=raw,
+            accuracy=noise2inverse.accuracy(verdict.errors),
+            errors=verdict.errors,
+            guarded=verdict.guarded,
+            weights_version=active.weights.version,
+            task=task.name,
+            evidence=None if one.pair is None else one.pair.split,
+            blend=verdict.blend,
+            streaks=one.streaks,
+            uncertainty=None if doubt is None else doubt.cpu().numpy(),
+        )
 
     def forget(self, name: str) -> None:
         """This slice is no more, or elsewhere: its verdict is not that of a later one of the same name."""

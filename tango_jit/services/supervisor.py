@@ -15,7 +15,6 @@ from tango_jit.signals import Signal
 LOOK_EVERY_S = 0.5
 ANSWER_S = 0.8  # three answers are waited for at most, a client of Tango waits for 3 s
 SOURCE = "detector"
-WORKS = (State.RUNNING, State.ALARM)
 T = TypeVar("T")
 
 
@@ -96,8 +95,8 @@ class SupervisorService(Service):
             for name, order in orders.items():
                 if not order.done():
                     refused[name] = f"no answer within {ANSWER_S} s, it may do so still"
-                elif (error := order.exception()) and not (command == "Start" and seen[name].state in WORKS):
-                    refused[name] = str(error)  # who works may say that it does
+                elif error := order.exception():
+                    refused[name] = str(error)
         self.wake()
         if refused:
             raise RuntimeError(f"{command}: " + "; ".join(f"{name}: {why}" for name, why in refused.items()))

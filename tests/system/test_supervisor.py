@@ -53,6 +53,10 @@ def test_stop_rests_all_of_them_and_start_has_all_of_them_work(running):
     wait_until(lambda: running.denoiser.frame_number_xy != number, 60, "new pictures")
     steps = running.trainer.steps
     wait_until(lambda: running.trainer.steps > steps, 60, "training")
+    series = running.reconstructor.frames_received
+    running.supervisor.Start()  # to those that work it is nothing new
+    wait_until(lambda: running.reconstructor.frames_received > series, what="frames of the same series")
+    assert states(running) == {"RUNNING"}
 
 
 def test_what_one_refuses_is_told_and_another_start_has_it_try_again(running, recording):
