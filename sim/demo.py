@@ -91,7 +91,7 @@ def demo(
     deployment = Deployment(folder)
     with ended_by_signals() as ended:
         try:
-            with console.status("starting the Tango database and four servers ..."):
+            with console.status("starting the Tango database and the servers ..."):
                 host = deployment.up()
             console.print(f"TANGO_HOST=[bold]{host}[/]   devices: {', '.join(deployment.devices.values())}")
             console.print(f"replaying {path} at {frame_period:g} ms a frame; Ctrl-C ends it")
