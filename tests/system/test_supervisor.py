@@ -91,7 +91,7 @@ def test_one_that_hangs_keeps_nobody_waiting_for_long(running):
         wait_until(lambda: shows(running, tango.DevState.FAULT, "denoiser: "), what="the fault")
         with pytest.raises(tango.DevFailed, match="Stop: denoiser: "):
             running.supervisor.Stop()  # within the 3 s of a client
-        assert running.detector.State() == tango.DevState.STANDBY
+        wait_until(lambda: running.detector.State() == tango.DevState.STANDBY, what="the detector's rest")
     wait_until(lambda: shows(running, tango.DevState.STANDBY), 60, "the denoiser back, and everybody's rest")
     ordered(running.supervisor.Start)
     wait_until(lambda: shows(running, tango.DevState.RUNNING), 60, "all at work")
