@@ -1,5 +1,6 @@
 """What every test shares: thread caps, markers by folder, and the real data."""
 
+import importlib.util
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +28,16 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The same drawn examples every time: whether a change passes is no matter of luck. `--hypothesis-profile default`
+    draws others."""
+    if importlib.util.find_spec("hypothesis") and not config.getoption("--hypothesis-profile", None):
+        from hypothesis import settings
+
+        settings.register_profile("repeatable", derandomize=True)
+        settings.load_profile("repeatable")
 
 
 def _has_gpu() -> bool:

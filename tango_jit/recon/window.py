@@ -319,7 +319,10 @@ class ProjectionWindow:
             self._step_rad = max(steps[len(steps) // 2], 1e-5 * self.span_rad)
         if not self._direction:
             if abs(newest - self._start_rad) > BACK * self.span_rad:
-                self._direction = 1 if newest > self._start_rad else -1
+                self._direction, slack = (1 if newest > self._start_rad else -1), BACK * self.span_rad
+                for at in reversed(range(len(self._views) - 1)):  # without late ones of before the start
+                    if self._direction * (self._views[at + 1].angle_rad - self._views[at].angle_rad) < -slack:
+                        self._drop(at)
                 self._start_rad, self._head_rad = self._views[0].angle_rad, newest
                 self._standing = 0
                 return

@@ -230,6 +230,22 @@ def test_a_stage_that_turns_back_clears_both() -> None:
     assert now.last_frame == 4 * VIEWS
 
 
+@pytest.mark.parametrize("late", [[40], [40, 41], [2 * VIEWS - 1]])
+def test_a_late_frame_of_before_a_turn_back_is_in_no_window(late: list[int]) -> None:
+    """It arrives when the new direction is not yet known, and lies ahead of the first frame that counts."""
+    window = ProjectionWindow(CONE, spans=2)
+    feed(window, (k for k in range(2 * VIEWS) if k not in late))
+    back = 30 * STEP
+    window.add(2 * VIEWS, back, BLANK)
+    assert [window.add(k, back + (3 + k - late[0]) * STEP, BLANK) for k in late] == ["late"] * len(late)
+    for k in range(1, 2 * VIEWS):
+        window.add(2 * VIEWS + k, back + k * STEP, BLANK)
+    before, now = both(window)
+    assert before.frames.tolist() == [*range(2 * VIEWS, 3 * VIEWS)]
+    assert (np.diff(before.angles_rad) > 0).all()
+    assert (now.first_frame, now.last_frame) == (3 * VIEWS, 4 * VIEWS - 1)
+
+
 def test_numbers_that_start_anew_and_clear_forget_both() -> None:
     window = filled_twice(range(10 * VIEWS))
     assert feed(window, range(MISFITS)) == ["stale"] * (MISFITS - 1) + ["new"]
