@@ -1,4 +1,4 @@
-"""Signals as attributes of a Tango class, and device properties."""
+"""Signals as attributes of a Tango class, methods as its commands, and device properties."""
 
 from __future__ import annotations
 
@@ -8,17 +8,19 @@ from typing import Any
 import numpy as np
 import tango
 from tango import AttrWriteType, DispLevel
-from tango.server import DeviceMeta, attribute, device_property
+from tango.server import DeviceMeta, attribute, command, device_property
 
 from tango_jit.signals import Signal
 
+FLOAT_FORMAT = "%.5g"  # Tango's own, %6.2f, shows a learning rate as 0.00
 _TYPES = {"bool": bool, "int": np.int64, "float": np.float64, "str": str, "enum": tango.DevEnum}
 
 
 def tango_attribute(signal: Signal, read: Any, write: Any = None) -> Any:
     """The PyTango attribute of a signal; `read` and `write` are methods or their names."""
-    fields: dict[str, Any] = {"unit": signal.unit, "doc": signal.description, "format": signal.format}
-    fields["label"] = signal.label or signal.name.replace("_", " ")
+    fields: dict[str, Any] = {"unit": signal.unit, "doc": signal.description, "label": signal.title}
+    fields["format"] = signal.format or (FLOAT_FORMAT if signal.kind == "float" else "")
+    fields["fisallowed"] = "is_readable"
     fields["display_level"] = DispLevel.EXPERT if signal.level == "expert" else DispLevel.OPERATOR
     bounds = [("min_value", signal.minimum), ("max_value", signal.maximum), ("min_warning", signal.warning[0])]
     bounds += [("max_warning", signal.warning[1]), ("min_alarm", signal.alarm[0]), ("max_alarm", signal.alarm[1])]
@@ -39,6 +41,18 @@ def tango_attribute(signal: Signal, read: Any, write: Any = None) -> Any:
             "hw_memorized": remembered,
         }
     return attribute(name=signal.name, dtype=kind, fget=read, **{k: v for k, v in fields.items() if v != ""})
+
+
+def order(text: str, takes: Any = None, *, at_work: bool = False) -> Any:
+    """A command of a door; `text` says what it does and what it takes, `takes` is the type of that, None: nothing.
+
+    `at_work`: not in INIT and FAULT, where nobody would carry it out. No command is allowed where the device could not
+    be built, but Init.
+    """
+    fields: dict[str, Any] = {"doc_in": text, "doc_out": "Nothing; a refusal is a DevFailed that says why."}
+    if takes is not None:
+        fields["dtype_in"] = takes
+    return command(**fields, fisallowed="is_at_work" if at_work else "is_built")
 
 
 def text_property(doc: str, default: str | None = None) -> Any:

@@ -19,6 +19,7 @@ from tango.server import Device
 
 from devices.attributes import DoorMeta, tango_attribute
 from devices.pump import Pump
+from tango_jit import __version__
 from tango_jit.services.service import Listener, Service, State
 from tango_jit.signals import Signal
 
@@ -29,7 +30,14 @@ STATES = {
     State.ALARM: DevState.ALARM,
     State.FAULT: DevState.FAULT,
 }
-_CAUSES = (ValueError, KeyError, TypeError, OSError, RuntimeError)
+REASONS: Mapping[type[Exception], str] = {  # what a client reads as the reason of a DevFailed
+    KeyError: "JIT_Unknown",
+    ValueError: "JIT_InvalidValue",
+    TypeError: "JIT_InvalidValue",
+    OSError: "JIT_File",
+    RuntimeError: "JIT_NotNow",
+}
+_CAUSES = tuple(REASONS)
 T = TypeVar("T")
 
 
@@ -46,6 +54,8 @@ class Door(Device, metaclass=DoorMeta):
 
     def init_device(self) -> None:
         super().init_device()
+        self.add_version_info("tango-jit", __version__)
+        self._built = False
         self.snapshot: Mapping[str, Any] = {}
         self._pump: Pump | None = None
         self._stored: dict[str, str] = {}
@@ -61,6 +71,7 @@ class Door(Device, metaclass=DoorMeta):
             self._pump = Pump(self)
             self._tell(DevState.FAULT, f"{error}. Correct the device's properties, then Init")
             return
+        self._built = True
         for signal in self.service.signals.values():
             self._announce(signal)
         self._stored = self._to_keep()
@@ -79,6 +90,20 @@ class Door(Device, metaclass=DoorMeta):
             self._pump.stop()
         self.service.close()
         super().delete_device()
+
+    # ---- what is allowed when
+
+    def is_built(self) -> bool:
+        """What does not depend on the state needs a device that could be built."""
+        return self._built
+
+    def is_at_work(self) -> bool:
+        """Allowed where somebody would carry it out, though there may be no data."""
+        return self._built and self.get_state() not in (DevState.INIT, DevState.FAULT)
+
+    def is_readable(self, _kind: Any) -> bool:
+        """Attributes of a device that could not be built have no values, and take none."""
+        return self._built
 
     # ---- reading: all values of one client call come from one snapshot
 
@@ -160,10 +185,10 @@ class Door(Device, metaclass=DoorMeta):
         """
         try:
             result = action()
-        except KeyError as error:
-            tango.Except.throw_exception("JIT_Unknown", str(error.args[0]), f"{self.get_name()}/{origin}")
         except _CAUSES as error:
-            tango.Except.throw_exception("JIT_InvalidValue", str(error), f"{self.get_name()}/{origin}")
+            reason = next(text for kind, text in REASONS.items() if isinstance(error, kind))
+            text = str(error.args[0]) if isinstance(error, KeyError) else str(error)
+            tango.Except.throw_exception(reason, text, f"{self.get_name()}/{origin}")
         else:
             if self._pump is not None:
                 self._pump.follow_tables()

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tango.server import command
-
-from devices.attributes import number_property, text_property
+from devices.attributes import number_property, order, text_property
 from devices.base import Door
 from devices.server import serve, upstream_endpoint
 from tango_jit.services.denoiser import DenoiserService
@@ -40,23 +38,26 @@ class Denoiser(Door):
             threads=self.Threads,
         )
 
-    @command(doc_in="Run again after Stop or FAULT.")
+    @order("Run again after Stop or FAULT.")
     def Start(self) -> None:
         self.guarded(self.service.start, "Start")
 
-    @command(doc_in="Stop denoising; pictures stay readable.")
+    @order("Stop denoising; pictures stay readable.")
     def Stop(self) -> None:
         self.guarded(self.service.stop, "Stop")
 
-    @command(doc_in="Keep the present weights; the attribute frozen undoes it.")
+    @order("Keep the present weights; the attribute frozen undoes it.")
     def Freeze(self) -> None:
         self.guarded(lambda: self.service.write("frozen", True), "Freeze")
 
-    @command(doc_in="Go back to the weights before the present ones, and freeze them.")
+    @order("Go back to the weights before the present ones, and freeze them.")
     def Rollback(self) -> None:
         self.guarded(self.service.rollback, "Rollback")
 
-    @command(dtype_in=str, doc_in="Path of the HDF5 file to write: all slices, raw and denoised, with what made them.")
+    @order(
+        "Write an HDF5 file: all slices, raw and denoised, with what made them. Its path, on the host of this server.",
+        str,
+    )
     def Snapshot(self, path: str) -> None:
         self.guarded(lambda: self.service.snapshot(Path(path)), "Snapshot")
 

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import tango
-from tango.server import command
 
-from devices.attributes import number_property, text_property
+from devices.attributes import number_property, order, text_property
 from devices.base import Door
 from devices.server import serve, upstream_endpoint
 from tango_jit.services.reconstructor import ReconstructorService
@@ -50,27 +49,29 @@ class Reconstructor(Door):
             budget_bytes=self.BudgetMb << 20,
         )
 
-    @command(doc_in="Run again after Stop or FAULT.")
+    @order("Run again after Stop or FAULT.")
     def Start(self) -> None:
         self.guarded(self.service.start, "Start")
 
-    @command(doc_in="Stop processing frames; slices stay readable.")
+    @order("Stop processing frames; slices stay readable.")
     def Stop(self) -> None:
         self.guarded(self.service.stop, "Stop")
 
-    @command(doc_in="Forget the window and the counters; begin anew with the next frame.")
+    @order("Forget the window and the counters; begin anew with the next frame.")
     def Reset(self) -> None:
         self.guarded(self.service.reset, "Reset")
 
-    @command(dtype_in=str, doc_in="Name of the new slice: a letter and up to 15 of a-z, 0-9, _.")
+    @order("Add a slice. Its name: a letter and up to 15 of a-z, 0-9, _.", str)
     def AddSlice(self, name: str) -> None:
         self.guarded(lambda: self.service.add_slice(name), "AddSlice")
 
-    @command(dtype_in=str, doc_in="Name of the slice to remove.")
+    @order("Remove a slice. Its name.", str)
     def RemoveSlice(self, name: str) -> None:
         self.guarded(lambda: self.service.remove_slice(name), "RemoveSlice")
 
-    @command(dtype_in=tango.DevVarDoubleStringArray, doc_in="[9 numbers in mm: origin, u, v], [name of the slice]")
+    @order(
+        "Place a slice, at once: [9 numbers in mm: origin, u, v], [name of the slice].", tango.DevVarDoubleStringArray
+    )
     def MoveSlice(self, place: Any) -> None:
         numbers, names = place
 
@@ -81,11 +82,11 @@ class Reconstructor(Door):
 
         self.guarded(move, "MoveSlice")
 
-    @command(doc_in="Search the centre of rotation in the present window; progress and center_found_px tell.")
+    @order("Search the centre of rotation in the present window; progress and center_found_px tell.", at_work=True)
     def FindCenter(self) -> None:
         self.guarded(self.service.find_center, "FindCenter")
 
-    @command(doc_in="Make a preview volume of the present window; preview_frame_number tells when it is there.")
+    @order("Make a preview volume of the present window; preview_frame_number tells when it is there.", at_work=True)
     def MakePreview(self) -> None:
         self.guarded(self.service.make_preview, "MakePreview")
 

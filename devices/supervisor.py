@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import tango
-from tango.server import command
 
-from devices.attributes import text_property
+from devices.attributes import order, text_property
 from devices.base import STATES, Door
 from devices.server import serve
 from tango_jit.services.service import State
@@ -80,11 +79,11 @@ class Supervisor(Door):
         }
         return SupervisorService({name: TangoMember(device) for name, device in devices.items() if device})
 
-    @command(doc_in="Start every device, the detector last; those that work go on; who refuses is told, and why.")
+    @order("Start every device, the detector last; those that work go on; who refuses is told, and why.")
     def Start(self) -> None:
         self.guarded(self.service.start_members, "Start")
 
-    @command(doc_in="Stop every device, the detector first; who refuses is told, and why.")
+    @order("Stop every device, the detector first; who refuses is told, and why.")
     def Stop(self) -> None:
         self.guarded(self.service.stop_members, "Stop")
 

@@ -8,9 +8,8 @@ from typing import ClassVar
 
 import platformdirs
 import tango
-from tango.server import command
 
-from devices.attributes import number_property, text_property
+from devices.attributes import number_property, order, text_property
 from devices.base import Door
 from devices.registration import weights_folder
 from devices.server import serve, upstream_endpoint
@@ -70,47 +69,49 @@ class JitTrainer(Door):
             raise ValueError(f"WeightsFolder: expected a path from the root, none, or nothing, got {folder}")
         return folder
 
-    @command(doc_in="Train: after Stop, Pause or FAULT.")
+    @order("Train: after Stop, Pause or FAULT.")
     def Start(self) -> None:
         self.guarded(self.service.start, "Start")
 
-    @command(doc_in="Stop receiving and training; weights stay.")
+    @order("Stop receiving and training; weights stay.")
     def Stop(self) -> None:
         self.guarded(self.service.stop, "Stop")
 
-    @command(doc_in="Hold training; frames are still received, so that Start goes on at once.")
+    @order("Hold training; frames are still received, so that Start goes on at once.", at_work=True)
     def Pause(self) -> None:
         self.guarded(self.service.pause, "Pause")
 
-    @command(
-        doc_in="Begin with a new network, as the attributes describe it; nothing of this series is taken up again."
-    )
+    @order("Begin with a new network, as the attributes describe it; nothing of this series is taken up again.")
     def ResetNetwork(self) -> None:
         self.guarded(self.service.reset_network, "ResetNetwork")
 
-    @command(dtype_in=str, doc_in="Path of the file to write (safetensors).")
+    @order("Write the present weights. The path of the file (safetensors), on the host of this server.", str)
     def Save(self, path: str) -> None:
         self.guarded(lambda: self.service.save(Path(path)), "Save")
 
-    @command(dtype_in=str, doc_in="Path of a file that Save wrote; its network replaces the present one.")
+    @order(
+        "Go on from a file that Save wrote, and its network. Its path, on the host of this server.",
+        str,
+    )
     def Load(self, path: str) -> None:
         self.guarded(lambda: self.service.load(Path(path)), "Load")
 
-    @command(
-        doc_in="Undo the last Load or takeover by AutoTune; where there was none, or it is undone, go back to the "
+    @order(
+        "Undo the last Load or takeover by AutoTune; where there was none, or it is undone, go back to the "
         "best stored weights before the present ones."
     )
     def Rollback(self) -> None:
         self.guarded(self.service.rollback, "Rollback")
 
-    @command(
-        doc_in="Compare a menu of networks on this stream, beside training; the best that is fast enough for wanted_hz "
-        "takes over if it is better. Returns at once; tuning_progress and tuning_verdict tell."
+    @order(
+        "Compare a menu of networks on this stream, beside training; the best that is fast enough for wanted_hz "
+        "takes over if it is better. Returns at once; tuning_progress and tuning_verdict tell.",
+        at_work=True,
     )
     def AutoTune(self) -> None:
         self.guarded(self.service.auto_tune, "AutoTune")
 
-    @command(doc_in="Give up the comparison of AutoTune; the present network stays.")
+    @order("Give up the comparison of AutoTune; the present network stays.", at_work=True)
     def StopAutoTune(self) -> None:
         self.guarded(self.service.stop_auto_tune, "StopAutoTune")
 

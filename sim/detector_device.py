@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-from tango.server import command
-
-from devices.attributes import number_property, text_property
+from devices.attributes import number_property, order, text_property
 from devices.base import Door
 from devices.server import serve
 from sim.detector import DetectorService
@@ -39,39 +37,40 @@ class SimulatedDetector(Door):
     def ready(self) -> None:
         """A detector waits for Start."""
 
-    @command(doc_in="Begin a new series, or go on after Pause.")
+    @order("Begin a new series, or go on after Pause.")
     def Start(self) -> None:
         self.guarded(self.service.start, "Start")
 
-    @command(doc_in="End the series.")
+    @order("End the series.")
     def Stop(self) -> None:
         self.guarded(self.service.stop, "Stop")
 
-    @command(doc_in="Hold the replay.")
+    @order("Hold the replay.", at_work=True)
     def Pause(self) -> None:
         self.guarded(self.service.pause, "Pause")
 
-    @command(dtype_in=int, doc_in="How many frames to send; the replay is paused afterwards.")
+    @order("Send so many frames; the replay is paused afterwards.", int)
     def Step(self, frames: int) -> None:
         self.guarded(lambda: self.service.step(frames), "Step")
 
-    @command(dtype_in=int, doc_in="Index in the recording to go on with; the same as writing `position`.")
+    @order("Go on with this index in the recording; the same as writing `position`.", int)
     def Seek(self, index: int) -> None:
         self.guarded(lambda: self.service.write("position", index), "Seek")
 
-    @command(
-        dtype_in=float,
-        doc_in="For how many seconds to send nothing, at most 600. What the camera makes in the last second of them "
+    @order(
+        "Send nothing for so many seconds, at most 600. What the camera makes in the last second of them "
         "comes at once afterwards, what it made before is lost.",
+        float,
+        at_work=True,
     )
     def Stall(self, seconds: float) -> None:
         self.guarded(lambda: self.service.stall(seconds), "Stall")
 
-    @command(doc_in="Die in mid-scan: no end of the series, and a new one from here with frame numbers from 0.")
+    @order("Die in mid-scan: no end of the series, and a new one from here with frame numbers from 0.", at_work=True)
     def Restart(self) -> None:
         self.guarded(self.service.restart, "Restart")
 
-    @command(doc_in="Take dark and flat again, between two frames: the same means with new noise.")
+    @order("Take dark and flat again, between two frames: the same means with new noise.", at_work=True)
     def RetakeFields(self) -> None:
         self.guarded(self.service.retake_fields, "RetakeFields")
 

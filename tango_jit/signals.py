@@ -51,6 +51,12 @@ class Signal:
             raise ValueError(f"{self.name}: expected UPPERCASE identifiers as choices, got {self.choices}")
 
     @property
+    def title(self) -> str:
+        """What people read: the label, or the name without its unit, which stands beside it."""
+        unit = {"%": "percent"}.get(self.unit, self.unit.lower().replace("1/", "per_"))
+        return self.label or self.name.removesuffix(f"_{unit}").replace("_", " ").capitalize()
+
+    @property
     def pushed(self) -> bool:
         """Announced on change: everything up to 1,000 elements (larger arrays freeze a server, see the docs)."""
         return math.prod(self.shape) <= 1000 if self.shape else True

@@ -11,17 +11,26 @@ import tango
 
 
 class Events:
-    """Subscribes to one attribute; `wait` returns the first value that fits and says what it saw if none comes."""
+    """Subscribes to one attribute; `wait` returns the first value that fits and says what it saw if none comes.
 
-    def __init__(self, proxy: tango.DeviceProxy, attribute: str, kind: Any = tango.EventType.CHANGE_EVENT) -> None:
-        self._proxy, self._name = proxy, attribute
+    `keep`: what of an event's reading is waited for.
+    """
+
+    def __init__(
+        self,
+        proxy: tango.DeviceProxy,
+        attribute: str,
+        kind: Any = tango.EventType.CHANGE_EVENT,
+        keep: Callable[[Any], Any] = lambda reading: reading.value,
+    ) -> None:
+        self._proxy, self._name, self._keep = proxy, attribute, keep
         self._queue: queue.Queue[Any] = queue.Queue()
         self.seen: list[Any] = []
         self._id = proxy.subscribe_event(attribute, kind, self._put)
 
     def _put(self, event: Any) -> None:
         if not event.err and event.attr_value is not None:
-            self._queue.put(event.attr_value.value)
+            self._queue.put(self._keep(event.attr_value))
 
     def wait(self, fits: Callable[[Any], bool] = lambda value: True, timeout_s: float = 30.0) -> Any:
         deadline = time.monotonic() + timeout_s

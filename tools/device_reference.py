@@ -67,7 +67,25 @@ from the code; do not edit it. What to do with them: [how to operate it](../how-
 | ALARM | as RUNNING, but a person should look: the status says at what. It goes back by itself |
 | FAULT | not working: the status says what to do, then `Start` or `Init` |
 
-`running` is true in RUNNING and ALARM.
+`running` is true in RUNNING and ALARM. Commands marked *at work* are not allowed in INIT and FAULT, where nobody would
+carry them out; all others are allowed in every state, and those that need more (a full window, a picture) say so. A
+device whose properties are wrong is in FAULT, and allows nothing but `State`, `Status` and `Init`.
+
+## Refusals
+
+What is refused changes nothing, and raises a `DevFailed`. The first of its errors has the reason and a text that says
+what was expected and what came:
+
+| reason | meaning |
+| --- | --- |
+| JIT_InvalidValue | the value or argument is wrong |
+| JIT_NotNow | right, but not now: the device is busy (the text says *try again*), or has nothing yet to do it with |
+| JIT_File | a file could not be read or written |
+| JIT_Unknown | no such slice or setting |
+| API_WAttrOutsideLimit | Tango's own: outside the limits of the attribute |
+| API_CommandNotAllowed, API_AttrNotAllowed | Tango's own: not in this state |
+
+Each device tells the version of tango-jit that it runs (`DeviceProxy.info().version_info`).
 """
 
 
@@ -83,7 +101,7 @@ def chapter(door: type[Door]) -> Iterator[str]:
     about, *more = (door.__doc__ or "").split("\n\n")
     yield f"## {door.__name__}\n\n{about}\n"
     yield from (f"{textwrap.fill(' '.join(text.split()), 120)}\n" for text in more)
-    yield from _table("Commands", ("command", "argument", "what it does"), commands(door))
+    yield from _table("Commands", ("command", "argument", "allowed", "what it does"), commands(door))
     yield from _table("Settings", SETTING_HEAD, (setting(door, s) for s in signals if s.writable))
     yield from _table("Readings", READING_HEAD, (reading(s) for s in signals if not s.writable))
     if door in OF_A_SLICE:
@@ -101,8 +119,8 @@ READING_HEAD = ("attribute", "type", "unit", "bounds", "meaning")
 
 
 def commands(door: type[Door]) -> Iterator[tuple[str, ...]]:
-    for name, ((kind, text), *_) in _tango_class(door).cmd_list.items():
-        yield f"`{name}`", ARGUMENTS[kind], text
+    for name, ((kind, text), _, fields) in _tango_class(door).cmd_list.items():
+        yield f"`{name}`", ARGUMENTS[kind], "at work" if "is_at_work" in fields["Is allowed"] else "", text
 
 
 def properties(door: type[Door]) -> Iterator[tuple[str, ...]]:

@@ -8,7 +8,9 @@ import tango
 from tango.server import command
 from tango.test_context import DeviceTestContext
 
+from devices.attributes import order
 from devices.base import STATES, Door
+from tango_jit import __version__
 from tango_jit.services.service import Service, State
 from tango_jit.signals import Signal, setting
 from tests.events import Events, wait_until
@@ -26,9 +28,15 @@ class Small(Service):
         Signal("unknown", "float", "Not known yet."),
         Signal("picture", "float", "A picture.", shape=(4096, 4096), dtype="f4"),
         Signal("number", "int", "Number of the picture."),
+        Signal("load", "float", "How much it bears.", unit="%", warning=(None, 10), alarm=(None, 20), default=0.0),
     )
 
+    _broken = False
+
     def turn(self) -> None:
+        if self._broken:
+            self._broken = False
+            raise RuntimeError("too much")
         number = self.values["number"] + 1
         self.publish(number=number, picture=np.full((8, 6), number, np.float32))
         self._stop.wait(0.002)
@@ -36,6 +44,18 @@ class Small(Service):
     def accept(self, name, value):
         if name == "even" and value % 2:
             raise ValueError(f"even: expected an even number, got {value}")
+
+    def break_down(self):
+        self.ask(self._break)
+
+    def _break(self):
+        self._broken = True
+
+    def bear(self, load):
+        self.publish(load=load)
+
+    def refuse(self, kind):
+        raise {"file": OSError, "now": RuntimeError, "name": KeyError, "value": ValueError}[kind](f"no {kind}")
 
 
 class SmallDoor(Door):
@@ -52,6 +72,22 @@ class SmallDoor(Door):
         signal = Signal(name, "float", "One more.", shape=(4096, 4096), dtype="f4")
         self.guarded(lambda: self.service.replace_signals((signal,)), "AddPicture")
 
+    @order("Bear so much.", float)
+    def Bear(self, load: float) -> None:
+        self.guarded(lambda: self.service.bear(load), "Bear")
+
+    @order("Fail for a reason of this kind.", str)
+    def Refuse(self, kind: str) -> None:
+        self.guarded(lambda: self.service.refuse(kind), "Refuse")
+
+    @order("Break down.", at_work=True)
+    def BreakDown(self) -> None:
+        self.guarded(self.service.break_down, "BreakDown")
+
+    @order("Work again.")
+    def Start(self) -> None:
+        self.guarded(self.service.start, "Start")
+
     @command(dtype_in=str)
     def SerialModel(self, name: str) -> str:
         """How Tango locks an attribute while it is read."""
@@ -62,6 +98,10 @@ class BrokenDoor(Door):
     """A door whose service cannot be built."""
 
     service_class = Small
+
+    @order("Work.")
+    def Start(self) -> None:
+        raise AssertionError("allowed")
 
     def build(self) -> Service:
         raise ValueError("Backend: expected cpu, got abacus")
@@ -75,7 +115,7 @@ def proxy():
 
 def test_signals_become_attributes_with_everything_a_client_needs(proxy):
     config = proxy.get_attribute_config("period_s")
-    assert (config.unit, config.label, config.description) == ("s", "period s", "A period.")
+    assert (config.unit, config.label, config.description) == ("s", "Period", "A period.")
     assert (config.min_value, config.max_value) == ("0", "10")
     assert list(proxy.get_attribute_config("mode").enum_labels) == ["FAST", "SLOW"]
     assert proxy.get_attribute_config("number").writable == tango.AttrWriteType.READ
@@ -136,8 +176,50 @@ def test_a_device_that_cannot_be_built_says_what_to_do():
         assert device.State() == tango.DevState.FAULT
         assert "expected cpu, got abacus" in device.Status()
         assert "Init" in device.Status()
-        with pytest.raises(tango.DevFailed):
-            device.period_s = 2.0
+        for refused, reason in (
+            (device.Start, "API_CommandNotAllowed"),
+            (lambda: device.write_attribute("period_s", 2.0), "API_AttrNotAllowed"),
+            (lambda: device.read_attribute("number"), "API_AttrNotAllowed"),  # 0 would be a lie
+        ):
+            with pytest.raises(tango.DevFailed, match="allowed") as caught:
+                refused()
+            assert caught.value.args[0].reason == reason
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [("file", "JIT_File"), ("now", "JIT_NotNow"), ("name", "JIT_Unknown"), ("value", "JIT_InvalidValue")],
+)
+def test_a_refusal_has_a_reason_and_a_text(proxy, kind, reason):
+    with pytest.raises(tango.DevFailed) as caught:
+        proxy.Refuse(kind)
+    assert (caught.value.args[0].reason, caught.value.args[0].desc) == (reason, f"no {kind}")
+
+
+def test_what_nobody_would_carry_out_is_not_allowed(proxy):
+    with Events(proxy, "State") as states:
+        states.wait(lambda state: state == tango.DevState.RUNNING)
+        proxy.BreakDown()
+        states.wait(lambda state: state == tango.DevState.FAULT)
+        with pytest.raises(tango.DevFailed, match="FAULT") as caught:
+            proxy.BreakDown()
+        assert caught.value.args[0].reason == "API_CommandNotAllowed"
+        proxy.Start()
+        states.wait(lambda state: state == tango.DevState.RUNNING)
+        proxy.BreakDown()
+
+
+def test_events_carry_the_quality_of_their_value(proxy):
+    with Events(proxy, "load", keep=lambda reading: (reading.value, reading.quality)) as loads:
+        for load, quality in ((15, "ATTR_WARNING"), (25, "ATTR_ALARM"), (5, "ATTR_VALID")):
+            proxy.Bear(load)
+            assert loads.wait(lambda seen, load=load: seen[0] == load)[1] == getattr(tango.AttrQuality, quality)
+
+
+def test_numbers_show_their_digits_and_the_version_is_told(proxy):
+    assert proxy.get_attribute_config("period_s").format == "%.5g"  # Tango's own shows 0.002 as 0.00
+    told = proxy.info().version_info
+    assert told["tango-jit"] == __version__
 
 
 def test_every_state_has_a_tango_state():
