@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import ClassVar
 
 from devices.attributes import number_property, order, text_property
 from devices.base import Door
 from devices.server import serve, upstream_endpoint
 from tango_jit.services.denoiser import DenoiserService
+from tango_jit.services.slices import DEFAULTS
 from tango_jit.threads import use_safe_layer
 
 
@@ -19,6 +22,7 @@ class Denoiser(Door):
     """
 
     service_class = DenoiserService
+    kept: ClassVar[Mapping[str, str]] = {"slice_names": "SliceNames"}
 
     ReconstructorDevice = text_property("The device that publishes slices.")
     TrainerDevice = text_property("The device that publishes weights.")
@@ -26,6 +30,11 @@ class Denoiser(Door):
     Backend = text_property("Where the network runs: cpu or cuda. Where that cannot run: cpu, and ALARM.", "cpu")
     BudgetMb = number_property("Largest backlog of slices, in MB.", 256)
     Threads = number_property("Processor threads; 0: a share of the cores, as all servers on one computer need it.", 0)
+
+    SliceNames = text_property(
+        "The slices that there were last, kept by the device itself: their attributes are there from the start.",
+        " ".join(DEFAULTS),
+    )
 
     def build(self) -> DenoiserService:
         use_safe_layer()
@@ -36,6 +45,7 @@ class Denoiser(Door):
             budget_bytes=self.BudgetMb << 20,
             backend=self.Backend,
             threads=self.Threads,
+            slice_names=self.SliceNames,
         )
 
     @order("Run again after Stop or FAULT.")

@@ -50,10 +50,10 @@ SETTINGS = (
 )
 
 
-def _disturbance(name: str, kind: Kind, description: str, default: float, **limits: Any) -> Signal:
+def _disturbance(name: str, kind: Kind, description: str, default: float, **more: Any) -> Signal:
     """A setting that is forgotten with the device: nobody wants a fault of last week."""
     fields: dict[str, Any] = {"level": "expert", "writable": True, "memorized": False, "default": default}
-    return Signal(name, kind, description, **fields, **limits)
+    return Signal(name, kind, description, **fields, **more)
 
 
 def _fault(kind: str, what: str) -> Signal:
@@ -82,6 +82,7 @@ DISTURBANCES = (
         "int",
         "Whole columns by which frames are shifted, as if the rotation axis had moved; edge columns repeat.",
         0,
+        unit="px",
         minimum=-65536,
         maximum=65536,
     ),

@@ -29,7 +29,7 @@ from tango_jit.services.moments import Moments
 from tango_jit.services.neighbours import Neighbours
 from tango_jit.services.rates import Curve, Rate
 from tango_jit.services.service import Clock, Service, State
-from tango_jit.services.slices import denoiser_signals
+from tango_jit.services.slices import DEFAULTS, check_name, denoiser_signals
 from tango_jit.services.snapshot import write_snapshot
 from tango_jit.stacks import StackError
 from tango_jit.streams import Denoised, Mailbox, Message, Publisher, Slice, Subscriber, View, Weights
@@ -52,11 +52,15 @@ class DenoiserService(Service):
         backend: str = "cpu",
         budget_bytes: int = 256 << 20,
         threads: int = 0,
+        slice_names: str = " ".join(DEFAULTS),
         clock: Clock = time.time,
     ) -> None:
         """`slices` and `weights` give the endpoints of the reconstructor's and the trainer's streams.
 
-        `backend` is "cpu" or "cuda". `threads` 0: see `cores.budget`. Raises ValueError for an unknown backend.
+        `backend` is "cpu" or "cuda". `threads` 0: see `cores.budget`. `slice_names`: the slices
+        that are thought to be there until their view comes, so that their signals are there before any data.
+
+        Raises ValueError for an unknown backend, or names that are none.
         """
         super().__init__(clock)
         self._upstreams = (slices, weights)
@@ -75,6 +79,7 @@ class DenoiserService(Service):
         self._curve, self._rate = Curve(), Rate()
         self._weights_at = 0.0
         self._pace = Pace(SILENCE_S)  # of the updates
+        self._follow([check_name(name, ()) for name in slice_names.split()])
         self.publish(denoised_endpoint=self._denoised_out.endpoint)
 
     # ---- commands (any thread)
@@ -151,7 +156,7 @@ class DenoiserService(Service):
             case Slice():
                 self._denoise(message)
             case View():
-                self._follow(set(message.slices))
+                self._follow(list(message.slices))
 
     def _load(self, weights: Weights) -> None:
         try:
@@ -163,14 +168,15 @@ class DenoiserService(Service):
             self.trouble(f"weights {weights.version} refused: {error}")
             return
 
-    def _follow(self, names: set[str]) -> None:
+    def _follow(self, names: list[str]) -> None:
         """Signals for the slices that there are now."""
-        known = {s.removeprefix("raw_") for s in self.signals if s.startswith("raw_")}
+        known = self.values["slice_names"].split()
         if known == names:
             return
-        added = tuple(s for name in sorted(names - known) for s in denoiser_signals(name))
-        removed = tuple(s.name for name in known - names for s in denoiser_signals(name))
-        for name in known - names:
+        gone = [name for name in known if name not in names]
+        added = tuple(s for name in names if name not in known for s in denoiser_signals(name))
+        removed = tuple(s.name for name in gone for s in denoiser_signals(name))
+        for name in gone:
             self._latest.pop(name, None)
             self._judgement.forget(name)
             self._engine.forget(name)
@@ -178,7 +184,8 @@ class DenoiserService(Service):
             self._earlier.forget(name)
             self._moments.forget(name)
         self.replace_signals(added, removed)
-        self.publish(guard_active=self._judgement.guarded, **self._judgement.figures())
+        figures = self._judgement.figures()
+        self.publish(slice_names=" ".join(names), guard_active=self._judgement.guarded, **figures)
 
     def _denoise(self, message: Slice) -> None:
         if f"denoised_{message.slice}" not in self.signals:

@@ -45,6 +45,7 @@ SETTINGS = (
         "ones come: compared_<n>, and its quality in comparison_<n>. 0: none.",
         default=0,
         minimum=0,
+        maximum=2**31,
         memorized=False,
     ),
 )
@@ -139,6 +140,12 @@ READINGS = (
         level="expert",
     ),
     Signal("memory_mb", "float", "Resident memory of this server.", unit="MB", format="%7.0f", level="expert"),
+    Signal(
+        "slice_names",
+        "str",
+        "The slices on display, apart from each other by spaces: their attributes end in these names.",
+        level="expert",
+    ),
     Signal("denoised_endpoint", "str", "Where the denoised slices are published.", level="expert"),
 )
 

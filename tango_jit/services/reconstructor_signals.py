@@ -59,6 +59,7 @@ SETTINGS += (
         "float",
         "Counts at which a pixel is saturated; 0: the top of an integer type. A change fills the window anew.",
         minimum=0,
+        maximum=2**32,
         default=0.0,
         level="expert",
     ),
