@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from devices import recording_commands
+from devices import recording_commands, run_commands
 from devices.deployment import Deployment, servers
 from devices.registration import SERVERS, register
 
@@ -85,7 +85,7 @@ def show_status(deployment: Deployment, host: str) -> bool:
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def serve(context: typer.Context, server: str, instance: str) -> None:
-    """Run one server in the foreground: detector, reconstructor, trainer, denoiser, supervisor. Tango options too."""
+    """Run one server in the foreground: detector, reconstructor, trainer, denoiser, recorder, supervisor."""
     classes = {s.member: s for s in SERVERS}
     if server not in classes:
         raise typer.BadParameter(f"expected one of {', '.join(classes)}, got {server}")
@@ -112,6 +112,7 @@ def register_devices(
 
 app.command()(recording_commands.info)
 app.command()(recording_commands.convert)
+app.command()(run_commands.remake)
 
 
 @app.command(name="version")

@@ -33,6 +33,7 @@ class Server:
 DETECTOR = {"DetectorDevice": "detector"}
 RECONSTRUCTOR = {"ReconstructorDevice": "reconstructor"}
 BOTH = RECONSTRUCTOR | {"TrainerDevice": "trainer"}
+ALL = DETECTOR | BOTH | {"DenoiserDevice": "denoiser"}
 SERVERS = (
     Server("tango-jit-detector", "SimulatedDetector", "detector", ("RawEndpoint", "MonitorEndpoint")),
     Server(
@@ -50,7 +51,8 @@ SERVERS = (
         ("DenoisedEndpoint",),
         BOTH,
     ),
-    Server("tango-jit-supervisor", "Supervisor", "supervisor", (), DETECTOR | BOTH | {"DenoiserDevice": "denoiser"}),
+    Server("tango-jit-recorder", "Recorder", "recorder", (), ALL),
+    Server("tango-jit-supervisor", "Supervisor", "supervisor", (), ALL | {"RecorderDevice": "recorder"}),
 )
 
 

@@ -69,6 +69,7 @@ class Supervisor(Door):
     ReconstructorDevice = text_property("The device that reconstructs.")
     TrainerDevice = text_property("The device that trains.")
     DenoiserDevice = text_property("The device that denoises.")
+    RecorderDevice = text_property("The device that writes files; empty: there is none.", "")
 
     def build(self) -> SupervisorService:
         devices = {
@@ -76,6 +77,7 @@ class Supervisor(Door):
             "reconstructor": self.ReconstructorDevice,
             "trainer": self.TrainerDevice,
             "denoiser": self.DenoiserDevice,
+            "recorder": self.RecorderDevice,
         }
         return SupervisorService({name: TangoMember(device) for name, device in devices.items() if device})
 

@@ -136,6 +136,6 @@ EXAMPLES: dict[str, Message] = {
     "series_end": SeriesEnd("s", 100),
     "slice": SLICE,
     "volume": Volume(2, PLACE, (0.0, 0.1, -0.5), "s", 10, 20, 1.5, np.zeros((3, 4, 6), np.float32)),
-    "denoised": Denoised(**vars(SLICE), weights_version=3, accuracy=0.55, task="SEGMENT"),
+    "denoised": Denoised(**vars(SLICE), weights_version=3, accuracy=0.55, task="SEGMENT", made={"mode": "full"}),
     "weights": WEIGHTS,
 }

@@ -51,6 +51,8 @@ class Result:
     1, of the power by which the halves differ that is no noise; None: not known. `uncertainty` is the standard
     deviation of the error of each pixel of what the network makes of the slice, NaN where nothing tells it; None: not
     asked for, no evidence, or not shown. A task that does not restore the slice has neither `blend` nor `uncertainty`.
+    `mode`: which pass the picture is of, None without network. `shares`: how much of the change it holds in each band,
+    see `Blend.bands`, with evidence or as the last time; empty: all.
     """
 
     image: Image
@@ -64,6 +66,8 @@ class Result:
     blend: Blend | None = None
     streaks: float | None = None
     uncertainty: Image | None = None
+    mode: Literal["halves", "full"] | None = None
+    shares: tuple[float, ...] = ()
 
     @property
     def quality_db(self) -> float | None:
@@ -326,6 +330,8 @@ class Denoiser:
             blend=verdict.blend,
             streaks=one.streaks,
             uncertainty=None if doubt is None else doubt.cpu().numpy(),
+            mode=mode,
+            shares=() if verdict.shares is None else tuple(verdict.shares.tolist()),
         )
 
     def forget(self, name: str) -> None:

@@ -235,6 +235,10 @@ class RecordingWriter(ABC):
             self._open = False
             self._finish()
 
+    def flush(self) -> None:
+        """Put what was added on the disk: a process that is killed later leaves it behind."""
+        return  # formats that write a file for each frame have nothing to do
+
     @abstractmethod
     def _start(self, dtype: np.dtype[Any]) -> None:
         """Create everything that does not grow."""

@@ -198,6 +198,12 @@ class HDF5Writer(RecordingWriter):
         _write(self._descriptor, np.ascontiguousarray(image.data).data.cast("B"), self._place(self.frames))
         _write(self._descriptor, memoryview((self.frames + 1).to_bytes(8, "little")), self._counter)
 
+    def flush(self) -> None:
+        if self.plan is None and self._open and self._dtype is not None:
+            for column in [self._stack, *self._columns()]:
+                column.flush()
+            self._file.flush()
+
     def _finish(self) -> None:
         if self.plan is not None:
             os.close(self._descriptor)

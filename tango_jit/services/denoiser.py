@@ -25,6 +25,7 @@ from tango_jit.services.denoiser_condition import condition
 from tango_jit.services.denoiser_signals import MODES, SIGNALS
 from tango_jit.services.earlier import Earlier
 from tango_jit.services.judgement import Judgement
+from tango_jit.services.making import Making
 from tango_jit.services.moments import Moments
 from tango_jit.services.neighbours import Neighbours
 from tango_jit.services.rates import Curve, Rate
@@ -75,6 +76,7 @@ class DenoiserService(Service):
         self._judgement = Judgement()
         self._helped = False  # this network was seen to help on this series: before that a guard is no reason to worry
         self._earlier, self._neighbours, self._moments = Earlier(), Neighbours(), Moments()
+        self._making = Making()
         self._series = ""
         self._curve, self._rate = Curve(), Rate()
         self._weights_at = 0.0
@@ -225,6 +227,7 @@ class DenoiserService(Service):
             weights_version=result.weights_version,
             accuracy=result.accuracy,
             task=result.task,
+            made=self._making.of(result, weights, enabled=values["enabled"]),
             data=np.stack([picture, result.raw])[:, None],
         )
         self._latest[message.slice] = denoised

@@ -282,7 +282,7 @@ class Denoised(_Picture):
     """A denoised slice: fields as in Slice, but `data` (2, depth, rows, cols) is (denoised, raw).
 
     `weights_version` 0: there is no network yet and denoised is the raw slice. `accuracy`: None when it cannot be told.
-    `task`: what denoised is, see learn.tasks.
+    `task`: what denoised is, see learn.tasks. `made`: how, so that it can be made again, see services.making.
     """
 
     htype = "denoised"
@@ -291,6 +291,7 @@ class Denoised(_Picture):
     weights_version: Whole
     accuracy: Figure
     task: Text = "DENOISE"
+    made: Annotated[Mapping[str, Any], checks.settings] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -351,7 +352,6 @@ KINDS: dict[str, type[Message]] = {
 
 def decode(parts: Sequence[bytes | memoryview]) -> Message:
     """The message in `parts`, as a socket received them; arrays are read-only views of the parts.
-
     Fields that this version does not know are ignored. Raises MessageError, and nothing else, for all that is
     no message, with what was expected and what came.
     """

@@ -15,7 +15,7 @@ import pytest
 
 PROGRAM = [sys.executable, "-m", "devices.cli"]
 ROOT = Path(__file__).parents[2]
-MEMBERS = ("detector", "reconstructor", "trainer", "denoiser", "supervisor")
+MEMBERS = ("detector", "reconstructor", "trainer", "denoiser", "recorder", "supervisor")
 
 pytestmark = pytest.mark.timeout(400)  # more than the waits of one test together
 

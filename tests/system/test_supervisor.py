@@ -10,11 +10,12 @@ import tango
 from tests.events import Events, ordered, wait_until
 
 pytestmark = pytest.mark.timeout(400)  # more than the waits of one test together
-MEMBERS = ("detector", "reconstructor", "trainer", "denoiser")
+MEMBERS = ("detector", "reconstructor", "trainer", "denoiser", "recorder")
+WORKERS = MEMBERS[:-1]  # a recorder at rest is not recording
 
 
 def states(running) -> set[str]:
-    return {str(running.devices[member].State()) for member in MEMBERS}
+    return {str(running.devices[member].State()) for member in WORKERS}
 
 
 def shows(running, state: tango.DevState, *words: str) -> bool:
