@@ -57,11 +57,11 @@ def _is_setting(one: Any) -> bool:
 
 def _plain(reading: Any, kind: Any) -> Any:
     """A value as JSON has it; an enum as its label; None: there is none."""
-    if reading.has_failed or reading.quality == tango.AttrQuality.ATTR_INVALID:
+    if reading.has_failed or reading.quality == tango.AttrQuality.ATTR_INVALID or reading.value is None:
         return None
     value = reading.value
-    if kind.data_type == tango.DevEnum:
-        return kind.enum_labels[value]
+    if kind.data_type == tango.DevEnum and np.ndim(value) == 0:
+        return kind.enum_labels[value] if 0 <= value < len(kind.enum_labels) else int(value)
     if isinstance(value, tango.DevState):
         return str(value)
     return value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value

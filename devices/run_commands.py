@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from tango_jit.recordings import Recording, open_recording
 from tango_jit.runs import Picture, Run
 
 console = Console()
@@ -27,31 +28,48 @@ def remake(
     out: Annotated[Path | None, typer.Option(help="Also write it: an .npz file with denoised and raw.")] = None,
 ) -> None:
     """Make a denoised picture again, and say how far it is from the one that was recorded."""
-    from tango_jit.recordings import open_recording
     from tango_jit.services.remake import remake as made_again  # PyTorch is slow to load
 
-    beside = projections or _beside(run)
     try:
-        with Run(run) as file, open_recording(beside) as recording:
+        with Run(run) as file:
             name = name or file.slices[0]
             picture = file.picture(name, -1 if frame is None else file.index_of(name, frame))
-            made = made_again(file, picture, recording)
-    except (ValueError, KeyError, IndexError) as error:
+            with _projections([projections] if projections else _beside(run), picture) as recording:
+                made = made_again(file, picture, recording)
+    except (ValueError, KeyError, IndexError, OSError) as error:
         console.print(
             f"[red]{escape(str(error.args[0] if isinstance(error, KeyError) else error))}[/]", highlight=False
         )
         raise typer.Exit(1) from error
     _tell(picture, {"denoised": made.denoised, "raw": made.raw})
+    if made.missing:
+        console.print(f"[yellow]{made.missing} frames of it are not among the projections[/]", highlight=False)
     if out is not None:
+        out = out.with_suffix(".npz")
         np.savez(out, denoised=made.denoised, raw=made.raw)
         console.print(f"wrote {out}", highlight=False)
 
 
-def _beside(run: Path) -> Path:
-    """The file of the projections of a run, also of its later parts."""
-    parts = [run.stem, run.stem.rpartition("_")[0]]
-    found = [path for stem in parts if (path := run.with_name(f"{stem}_projections{run.suffix}")).exists()]
-    return found[0] if found else run.with_name(f"{run.stem}_projections{run.suffix}")
+def _beside(run: Path) -> list[Path]:
+    """The files of the projections of a run, also of its later parts. Raises ValueError if there are none."""
+    stems = run.stem, run.stem.rpartition("_")[0]
+    found = [path for stem in stems if stem for path in sorted(run.parent.glob(f"{stem}_projections*{run.suffix}"))]
+    if not found:
+        raise ValueError(
+            f"{run}: expected {run.stem}_projections{run.suffix} beside it, got none; --projections names it"
+        )
+    return found
+
+
+def _projections(paths: list[Path], picture: Picture) -> Recording:
+    """That of the recordings which has the frames of the picture, or the first one, if none has."""
+    for path in paths:
+        recording = open_recording(path)
+        has = picture.first_frame in recording.frame_numbers and picture.last_frame in recording.frame_numbers
+        if len(paths) == 1 or (has and recording.header.series == picture.series):
+            return recording
+        recording.close()
+    return open_recording(paths[0])
 
 
 def _tell(picture: Picture, made: dict[str, np.ndarray]) -> None:

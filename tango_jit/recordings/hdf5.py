@@ -203,17 +203,41 @@ class Column:
     def append(self, value: Any) -> None:
         self._waiting.append(value)
         if len(self._waiting) >= self._block:
-            self.flush()
+            self._settle()
 
     def pad(self, length: int) -> None:
         """Grow to `length` entries of the fill value."""
-        self.flush()
+        self._settle()
         self._length = length
         self.dataset.resize(length, axis=0)
 
     def flush(self) -> None:
-        if self._waiting:
-            start, self._length = self._length, self._length + len(self._waiting)
-            self.dataset.resize(self._length, axis=0)
-            self.dataset[start:] = np.asarray(self._waiting, self.dataset.dtype)
-            self._waiting.clear()
+        """Write what waits; it waits still, for its block to become full. What failed may be tried again."""
+        if not self._waiting:
+            return
+        start, end = self._length, self._length + len(self._waiting)
+        self.dataset.resize(start, axis=0)  # HDF5 reads no chunk again that failed once, unless it was cut off
+        self.dataset.resize(end, axis=0)
+        values = np.asarray(self._waiting, self.dataset.dtype)
+        if start % self._block:  # after `pad`
+            self.dataset[start:] = values
+            return
+        block = np.full((self._block, *self.dataset.shape[1:]), self.dataset.fillvalue, self.dataset.dtype)
+        block[: len(values)] = values
+        # Past the cache of HDF5: what cannot be written is told at once, and of the right block.
+        self.dataset.id.write_direct_chunk((start, *(0 for _ in self.dataset.shape[1:])), block)
+
+    def __len__(self) -> int:
+        """Entries, those that wait too."""
+        return self._length + len(self._waiting)
+
+    def cut(self, length: int) -> None:
+        """Forget all entries from this one on; the last ones to be added then."""
+        del self._waiting[max(length - self._length, 0) :]
+        self._length = min(self._length, length)
+        self.dataset.resize(length, axis=0)
+
+    def _settle(self) -> None:
+        self.flush()
+        self._length += len(self._waiting)
+        self._waiting.clear()

@@ -239,6 +239,10 @@ class RecordingWriter(ABC):
         """Put what was added on the disk: a process that is killed later leaves it behind."""
         return  # formats that write a file for each frame have nothing to do
 
+    def revert(self) -> None:
+        """Forget what was added since the last `flush`, after something could not be written; then only `close`."""
+        return
+
     @abstractmethod
     def _start(self, dtype: np.dtype[Any]) -> None:
         """Create everything that does not grow."""

@@ -104,6 +104,7 @@ class HDF5Writer(RecordingWriter):
     ) -> None:
         super().__init__(path, header, dark, flat, plan=plan, scenario=scenario, resume=resume)
         self._descriptor = -1
+        self._safe: dict[Any, int] = {}  # how long each column was when it was last put on the disk
         if plan is None:
             self._file = h5py.File(path, "w-", locking="best-effort")
         elif resume:
@@ -198,10 +199,23 @@ class HDF5Writer(RecordingWriter):
         _write(self._descriptor, np.ascontiguousarray(image.data).data.cast("B"), self._place(self.frames))
         _write(self._descriptor, memoryview((self.frames + 1).to_bytes(8, "little")), self._counter)
 
+    @property
+    def _grows(self) -> bool:
+        """Is there a stack that frames are added to?"""
+        return self.plan is None and self._open and self._dtype is not None
+
     def flush(self) -> None:
-        if self.plan is None and self._open and self._dtype is not None:
-            for column in [self._stack, *self._columns()]:
+        if self._grows and isinstance(self._stack, Column):
+            columns = [self._stack, *self._columns()]
+            for column in columns:
                 column.flush()
+            self._file.flush()
+            self._safe = {column.dataset.name: len(column) for column in columns}
+
+    def revert(self) -> None:
+        if self._grows and isinstance(self._stack, Column):
+            for column in [self._stack, *self._columns()]:
+                column.cut(self._safe.get(column.dataset.name, min(self._safe.values(), default=0)))
             self._file.flush()
 
     def _finish(self) -> None:

@@ -12,6 +12,7 @@ from tango_jit.streams.messages import Denoised
 MODES = ("none", "halves", "full")
 SHARES = 16  # room for so many bands
 SHARE = "share_"
+GROUP = "slice_"  # and its name: a slice may be called as something else in the entry is
 
 
 class ColumnKind(NamedTuple):
@@ -71,5 +72,7 @@ COLUMNS: Mapping[str, ColumnKind] = {
         _shares,
     ),
     "task": ColumnKind("S16", (), "", "what the network was trained for", lambda p: p.task.encode()),
-    "series": ColumnKind("S128", (), "", "the series of frames", lambda p: p.series.encode()[:128]),
+    "shape": ColumnKind("i8", (2,), "", "rows and columns of the picture", lambda p: p.geometry.shape),
+    # A name has at most 256 characters, of four bytes at most.
+    "series": ColumnKind("S1024", (), "", "the series of frames", lambda p: p.series.encode()),
 }

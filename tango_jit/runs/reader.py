@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tango_jit.geometry import SliceGeometry
-from tango_jit.runs.columns import COLUMNS, MODES
+from tango_jit.runs.columns import COLUMNS, GROUP, MODES
 from tango_jit.runs.writer import STAGES
 from tango_jit.streams.messages import Weights, decode
 
@@ -66,8 +66,9 @@ class Run:
     @property
     def slices(self) -> list[str]:
         """The slices, the one that is shown first in front."""
-        names = [name for name, group in self._entry.items() if group.attrs.get("NX_class") == "NXdata"]
-        return sorted(names, key=lambda name: name != self._entry.attrs["default"])
+        groups = [name for name, group in self._entry.items() if group.attrs.get("NX_class") == "NXdata"]
+        groups.sort(key=lambda name: name != self._entry.attrs["default"])
+        return [name.removeprefix(GROUP) for name in groups]
 
     @property
     def ended(self) -> bool:
@@ -93,7 +94,7 @@ class Run:
             image: None if group.get(image) is None else group[image][index].astype(np.float32)
             for image in ("denoised", "raw")
         }
-        rows, cols = next(iter(group[image].shape[1:] for image in images if image in group), (1, 1))
+        rows, cols = row["shape"].tolist()
         place = row["geometry"].tolist()
         accuracy = float(row["accuracy"])
         return Picture(
@@ -128,6 +129,11 @@ class Run:
         stages = {member: self._json(f"{stage}/settings/data") for member, stage in STAGES.items()}
         return stages | self._json("devices/data")
 
+    @property
+    def facts_s(self) -> float:
+        """When that was told, in s since the epoch. What changed around then stands in the journal."""
+        return float(self._entry["devices"].attrs["time_s"])
+
     def journal(self) -> list[dict[str, Any]]:
         """The lines of the journal so far."""
         data = self._data("journal/data")
@@ -139,15 +145,19 @@ class Run:
         group = self._entry.get("weights")
         if group is None:
             raise ValueError(f"{self.path}: expected weights, but none were kept")
-        known = group["sha256"][: self._length(group["tensors_end"])]
+        data = {name: group[name] for name in ("sha256", "header_end", "tensors_end", "headers", "tensors")}
+        complete = min(self._length(data[name]) for name in ("sha256", "header_end", "tensors_end"))
+        for name in ("headers", "tensors"):
+            self._length(data[name])
+        known = data["sha256"][:complete]
         found = np.flatnonzero(known == sha256.encode())
         if not len(found):
             raise ValueError(f"{self.path}: expected the weights {sha256[:12]}, got {len(known)} others")
         at = int(found[0])
         parts = []
-        for ends, data in (("header_end", "headers"), ("tensors_end", "tensors")):
-            start = int(group[ends][at - 1]) if at else 0
-            parts.append(group[data][start : int(group[ends][at])].tobytes())
+        for ends, blob in (("header_end", "headers"), ("tensors_end", "tensors")):
+            start = int(data[ends][at - 1]) if at else 0
+            parts.append(data[blob][start : int(data[ends][at])].tobytes())
         message = decode(parts)
         assert isinstance(message, Weights)
         return message
@@ -166,7 +176,7 @@ class Run:
     def _slice(self, name: str) -> Any:
         if name not in self.slices:
             raise KeyError(f"{self.path}: expected one of the slices {', '.join(self.slices)}, got {name!r}")
-        return self._entry[name]
+        return self._entry[f"{GROUP}{name}"]
 
     def _data(self, path: str) -> Any:
         return self._entry[path]

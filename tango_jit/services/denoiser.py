@@ -64,6 +64,7 @@ class DenoiserService(Service):
         Raises ValueError for an unknown backend, or names that are none.
         """
         super().__init__(clock)
+        names = [check_name(name, ()) for name in slice_names.split()]
         self._upstreams = (slices, weights)
         self._backend = BackendChoice(backend, backprojects=False)  # what is refused must not keep an endpoint
         self._threads = threads or budget(usable_cores()).denoising
@@ -81,7 +82,7 @@ class DenoiserService(Service):
         self._curve, self._rate = Curve(), Rate()
         self._weights_at = 0.0
         self._pace = Pace(SILENCE_S)  # of the updates
-        self._follow([check_name(name, ()) for name in slice_names.split()])
+        self._follow(names)
         self.publish(denoised_endpoint=self._denoised_out.endpoint)
 
     # ---- commands (any thread)

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from tango_jit.recordings import RecordingWriter, create_recording
+from tango_jit.runs import Ballast
 from tango_jit.services.run_names import numbered
 from tango_jit.streams import Dark, Flat, FrameCount, Header, Image, Mailbox, Message, SeriesEnd, Subscriber
 
 FLUSH_S = 1.0
-TROUBLE = (OSError, ValueError, RuntimeError)  # h5py raises all three
+RETRY_S = 5.0  # after something could not be written
+MOST_PENDING = 16  # frames between two flushes
+TROUBLE = (OSError, RuntimeError, ValueError, KeyError)  # h5py raises all of them
+_ABANDONED: list[RecordingWriter] = []  # HDF5 crashes the process when a file that cannot be written is forgotten
 
 
 class ProjectionFile:
-    """Writes the frames of a detector's stream to NXtomo files from now until `close`, a file for each series.
+    """Writes the frames of a detector's stream to NXtomo files from now until `close`, a file for each series, and for
+    each dark and flat of it.
 
     `resolve` gives the endpoint of the stream; it is a copy that may drop frames, and those are counted. `full` says
     why nothing may be written now, empty: it may.
@@ -41,7 +45,10 @@ class ProjectionFile:
         self._header: Header | None = None
         self._dark: Dark | None = None
         self._flat: Flat | None = None
-        self._count, self._before, self._unused = FrameCount(), 0, 0
+        self._count, self._before, self._unused, self._newest = FrameCount(), 0, 0, -1
+        self._pending = self._pending_bytes = 0  # taken, but not yet on the disk
+        self._ballast: Ballast | None = None
+        self._again_at = 0.0
         self._inbox = Mailbox(budget_bytes, "drop_oldest")
         self._ending = threading.Event()
         self._subscriber = Subscriber(resolve, self._inbox, clock=clock)
@@ -77,15 +84,11 @@ class ProjectionFile:
         flushed_at = time.monotonic()
         while not (self._ending.is_set() and not len(self._inbox)):
             message = self._inbox.get(timeout=0.1)
-            try:
-                if message is not None:
-                    self._take(message)
-                if self._writer is not None and time.monotonic() - flushed_at > FLUSH_S:
-                    self._writer.flush()
-                    flushed_at = time.monotonic()
-            except TROUBLE as error:
-                self.trouble = str(error)
-                self._give_up()
+            if message is not None:
+                self._take(message)
+            if time.monotonic() - flushed_at > FLUSH_S:
+                self._flush()
+                flushed_at = time.monotonic()
         self._end()
 
     def _take(self, message: Message) -> None:
@@ -94,12 +97,19 @@ class ProjectionFile:
                 if self._header is None or message.series != self._header.series:
                     self._end()
                     self._before, self._count = self._before + self._count.lost, FrameCount()
-                    self._header, self._dark, self._flat = message, None, None
+                    self._header, self._dark, self._flat, self._newest = message, None, None, -1
             case Dark():
+                if message != self._dark:
+                    self._end()  # a file has one dark and one flat
                 self._dark = message
             case Flat():
+                if message != self._flat:
+                    self._end()
                 self._flat = message
             case SeriesEnd():
+                if self._header is not None and message.series == self._header.series and self._newest >= 0:
+                    self._before += max(message.frames - 1 - self._newest, 0)  # what was lost at the end
+                    self._newest = message.frames
                 self._end()
             case Image():
                 self._keep(message)
@@ -109,30 +119,82 @@ class ProjectionFile:
             return  # its header is still to come
         if self._count.observe(image.frame) == "duplicate":
             return
+        self._newest = max(self._newest, image.frame)
         if why := self._full():
             self._unused += 1
-            self.trouble = why
             self._end()
+            self.trouble = why
             return
+        if self._writer is None and time.monotonic() < self._again_at:
+            self._unused += 1
+            return
+        self._pending += 1
         try:
             if self._writer is None:
-                self._files += 1
-                path = numbered(self.path, self._files)
-                self._writer = create_recording(path, self._header, self._dark, self._flat, format="nxtomo")
+                self._writer = self._new_file(self._header)
             self._writer.append(image)
-        except TROUBLE:
-            self._unused += 1
+        except TROUBLE as error:
+            self._give_up(error)
+            return
+        self._pending_bytes += image.nbytes
+        if self._pending >= MOST_PENDING:
+            self._flush()
+
+    def _new_file(self, header: Header) -> RecordingWriter:
+        self._ballast = Ballast(self.path.parent)
+        while (path := numbered(self.path, self._files + 1)).exists():
+            self._files += 1
+        try:
+            return create_recording(path, header, self._dark, self._flat, format="nxtomo")
+        except BaseException:
+            path.unlink(missing_ok=True)
             raise
+
+    def _flush(self) -> None:
+        """Put on the disk what was taken; only then it counts as recorded."""
+        if self._writer is None:
+            return
+        try:
+            self._writer.flush()
+        except TROUBLE as error:
+            self._give_up(error)
+            return
+        self._settle()
+
+    def _settle(self) -> None:
         self.trouble = ""
-        self.recorded += 1
-        self.written_bytes += image.nbytes
+        self.recorded, self._pending = self.recorded + self._pending, 0
+        self.written_bytes, self._pending_bytes = self.written_bytes + self._pending_bytes, 0
 
     def _end(self) -> None:
+        """Close the file, with the room that was kept back for it."""
+        self._give_room()
+        self._flush()
         writer, self._writer = self._writer, None
         if writer is not None:
-            writer.close()
+            try:
+                writer.close()
+            except TROUBLE as error:
+                _ABANDONED.append(writer)
+                self.trouble = str(error)
 
-    def _give_up(self) -> None:
-        """After an error: the next frame begins another file. What is damaged cannot be completed either."""
-        with contextlib.suppress(*TROUBLE):
-            self._end()
+    def _give_up(self, error: Exception) -> None:
+        """The next frame begins another file. With the room that was kept back this one is closed, without the frames
+        since the last flush: HDF5 does not tell which of them it could write."""
+        self._give_room()
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            try:
+                writer.revert()
+                writer.close()
+            except TROUBLE:
+                _ABANDONED.append(writer)
+        self._unused += self._pending
+        self._pending = self._pending_bytes = 0
+        self._again_at = time.monotonic() + RETRY_S
+        self.trouble = str(error)
+
+    def _give_room(self) -> None:
+        ballast, self._ballast = self._ballast, None
+        if ballast is not None:
+            ballast.release()

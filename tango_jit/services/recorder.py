@@ -24,7 +24,9 @@ from tango_jit.streams import Denoised, Mailbox, Message, Subscriber, View, Weig
 
 SILENCE_S = 5.0
 WEIGHTS = 64  # versions that are remembered
-AT_ONCE = 8  # pictures that are written between two looks at the inbox
+WRITING_S = 0.2  # between two looks at the inbox
+ENDING_S = 2.0  # for what waits when the recorder is stopped
+RETRY_S = 5.0  # after something could not be written
 TOLD_S = 30.0  # for so long a loss is an ALARM
 ROOM = 1.1  # of the reserve, from which on a full disk is no longer full
 VIEW = (b'{"htype":"view"',)
@@ -63,8 +65,8 @@ class RecorderService(Service):
         self._run_now: RunRecording | None = None
         self._frames: ProjectionFile | None = None
         self._dropped = 0  # by the inbox, before this run
-        self._until_s = float("inf")  # when Finish was ordered: pictures that came later are not of this run
-        self._lost_seen, self._lost_at_s = 0, -float("inf")
+        self._left: int | None = None  # pictures that are still to be written after Finish; None: nobody has ordered it
+        self._lost_seen, self._lost_at_s = (0, 0), -float("inf")
         self._pace = Pace(SILENCE_S)
 
     # ---- commands (any thread)
@@ -97,13 +99,14 @@ class RecorderService(Service):
         path = new_run(values["folder"], values["file_name"], now)
         if why := self._full(path.parent):
             raise RuntimeError(f"Record: {why}")
+        if self._watch is None or self._watch.looked_s is None:
+            raise RuntimeError("Record: expected the settings of the devices, they are being asked just now: try again")
         keep = Keep(
             **{name: values[f"keep_{name}"] for name in ("denoised", "raw", "weights")},
             every_s=values["every_s"],
             title=values["title"],
         )
-        facts = self._watch
-        run = RunRecording(path, keep, lambda: facts.latest if facts else {}, self._weights.get, now)
+        run = RunRecording(path, keep, self._watch, self._weights.get, now, self.trouble)
         run.note(now, "recording", pictures_before=len(self._backlog))
         self._run_now, self._dropped = run, self._inbox.dropped
         beside = path.with_name(f"{path.stem}_projections.nxs")
@@ -119,16 +122,20 @@ class RecorderService(Service):
 
     def _finish(self) -> None:
         self._recording("Finish")
-        self._until_s = min(self._until_s, self.clock())
+        if self._left is None:
+            self._empty_inbox()
+            self._left = len(self._backlog)
         if self._frames is not None:
             self._frames.end()
 
     def _close_run(self, run: RunRecording) -> None:
+        """What is left could not be written."""
+        run.lost += len(self._backlog) if self._left is None else self._left
         run.end(self.clock())
         if self._frames is not None:
             self._frames.close()
-        self.publish(recording=False, **self._counts())
-        self._run_now, self._frames, self._until_s = None, None, float("inf")
+        self.publish(recording=False, **self._counts(), **({} if run.parts else {"file": ""}))
+        self._run_now, self._frames, self._left = None, None, None
 
     # ---- the worker
 
@@ -137,38 +144,60 @@ class RecorderService(Service):
         self._subscribers = tuple(
             Subscriber(up, self._inbox, prefixes=prefixes, clock=self.clock) for up, prefixes in self._upstreams
         )
-        self._watch = FactsWatch(self._look)
+        self._watch = FactsWatch(self._look, self.clock)
 
     def wake(self) -> None:
         self._inbox.wake()
 
     def shut(self) -> None:
-        if (run := self._run_now) is not None:
-            while len(self._backlog) and not run.held:
-                run.take(self._backlog.pop())
-            self._close_run(run)
-        for subscriber in self._subscribers:
-            subscriber.close()
-        self._subscribers = ()
-        if self._watch is not None:
-            self._watch.close()
+        try:
+            if (run := self._run_now) is not None:
+                self._empty_inbox()
+                self._write(run, ENDING_S)
+                self._close_run(run)
+        finally:
+            for subscriber in self._subscribers:
+                subscriber.close()
+            self._subscribers = ()
+            self._backlog = Backlog(self._budget_bytes)
+            if self._watch is not None:
+                self._watch.close()
 
     def turn(self) -> None:
-        message = self._inbox.get(timeout=0.1)
+        run = self._run_now
+        busy = run is not None and not run.held and len(self._backlog) > 0
+        message = self._inbox.get(timeout=0.0 if busy else 0.1)
         if message is not None:
             self._take(message)
-        if (run := self._run_now) is not None:
-            self._write(run)
+            self._empty_inbox()
+        if run is not None:
+            self._write(run, WRITING_S)
+            written = run.held or self._left == 0
+            if self._left is not None and written and (self._frames is None or self._frames.ended):
+                self._close_run(run)
 
-    def _write(self, run: RunRecording) -> None:
-        """Some of the pictures that wait; the end of the run when all of it are written."""
-        for _ in range(AT_ONCE):
-            if run.held or self._backlog.oldest_s > self._until_s or not len(self._backlog):
-                break
-            run.take(self._backlog.pop())
-        written = run.held or self._backlog.oldest_s > self._until_s or not len(self._backlog)
-        if self._until_s < float("inf") and written and (self._frames is None or self._frames.ended):
-            self._close_run(run)
+    def _empty_inbox(self) -> None:
+        for message in self._inbox.drain():
+            self._take(message)
+
+    def _write(self, run: RunRecording, seconds: float) -> None:
+        """Some of the pictures that wait."""
+        until = time.perf_counter() + seconds
+        while len(self._backlog) and self._left != 0 and not run.held and time.perf_counter() < until:
+            if why := self._full(run.path.parent):
+                run.hold(self.clock(), why)
+                return
+            shot = self._backlog.pop()
+            run.take(shot if shot.picture.slice in shot.shapes else shot._replace(shapes=self._shapes))
+            if self._left is not None:
+                self._left -= 1
+
+    def _forget(self, pictures: int) -> None:
+        """So many, the oldest, were forgotten before they were written."""
+        if self._run_now is not None:
+            self._run_now.lost += pictures
+            if self._left is not None:
+                self._left = max(self._left - pictures, 0)
 
     def _take(self, message: Message) -> None:
         match message:
@@ -181,9 +210,9 @@ class RecorderService(Service):
             case Denoised():
                 now = self.clock()
                 self._pace.beat(now)
-                lost = self._backlog.add(Shot(message, now, self._shapes), self._patience_s)
-                if self._run_now is not None:
-                    self._run_now.lost += lost
+                if (used := message.made.get("weights_sha256")) in self._weights:
+                    self._weights.move_to_end(used)  # frozen weights are old, and in use
+                self._forget(self._backlog.add(Shot(message, now, self._shapes), self._patience_s))
 
     @property
     def _patience_s(self) -> float:
@@ -204,12 +233,12 @@ class RecorderService(Service):
         return "" if free_mb >= wanted_mb else f"{folder} is full: {free_mb:.0f} MB free, {wanted_mb:.0f} are wanted"
 
     def _look_at_disk(self, run: RunRecording) -> None:
-        why = self._full(run.path.parent)
+        now = self.clock()
+        why = self._full(run.path.parent) or ("its file is gone" if run.is_gone() else "")
         if why and not run.held:
-            run.hold(self.clock(), why)
-            self.trouble(why)
-        elif run.held and not why:
-            run.resume(self.clock())
+            run.hold(now, why)
+        elif run.held and not why and abs(now - run.held_s) >= RETRY_S:
+            run.resume(now)
 
     # ---- how it is
 
@@ -234,13 +263,8 @@ class RecorderService(Service):
         run, now = self._run_now, self.clock()
         if run is not None:
             self._look_at_disk(run)
-            for change in self._watch.changes() if self._watch else ():
-                run.note(now, "setting", **change._asdict())
-        elif self._watch is not None:
-            self._watch.changes()
-        forgotten = self._backlog.trim(now, self._patience_s)
-        if run is not None:
-            run.lost += forgotten
+            run.note_changes()
+        self._forget(self._backlog.trim(now, self._patience_s))
         try:
             free_mb = shutil.disk_usage(self.values["folder"] or "/").free / 1e6
         except OSError:
@@ -265,19 +289,23 @@ class RecorderService(Service):
             return State.STANDBY, f"not recording; {waiting}"
         told = f"{run.path.name}: {run.recorded} pictures, {run.written_bytes / 1e6:.0f} MB"
         counts = self._counts()
-        if self._until_s < float("inf"):
+        if self._left is not None:
             return State.RUNNING, f"finishing {told}"
         if run.held:
             return State.ALARM, f"nothing is written, {run.held}; it goes on by itself ({told})"
         if frames is not None and frames.trouble:
             return State.ALARM, f"projections are not written: {frames.trouble} ({told})"
-        lost = counts["pictures_lost"]
+        lost = counts["pictures_lost"], counts["frames_lost"]
         if lost != self._lost_seen:
             self._lost_seen, self._lost_at_s = lost, now
-        if lost and now - self._lost_at_s < TOLD_S:
-            return State.ALARM, f"{lost} pictures were lost: the disk was full or too slow ({told})"
+        if any(lost) and now - self._lost_at_s < TOLD_S:
+            return State.ALARM, f"lost: {lost[0]} pictures, {lost[1]} projections ({told})"
+        if run.missing:
+            return State.ALARM, f"weights of kept pictures did not come: {len(run.missing)} versions ({told})"
+        if unknown := self._watch.trouble if self._watch else "":
+            return State.ALARM, f"settings are not known, {unknown} ({told})"
         if silent:
             return State.ALARM, f"no pictures come: {trouble or 'connected, no data'} ({told})"
-        if frames is not None and (frames.lost or frames.waiting):
-            return State.ALARM, f"projections: {frames.lost} lost, {frames.waiting or 'they come'} ({told})"
+        if frames is not None and frames.waiting:
+            return State.ALARM, f"no projections come: {frames.waiting} ({told})"
         return State.RUNNING, f"recording {told}"

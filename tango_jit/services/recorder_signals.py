@@ -85,7 +85,12 @@ READINGS = (
     ),
     Signal("free_mb", "float", "Free space on the disk of the folder.", unit="MB", format="%9.0f"),
     Signal("write_ms", "float", "Time to write the last picture.", unit="ms", format="%6.1f", level="expert"),
-    Signal("parts", "int", "Files of this run: another one begins when slices come, go or change their shape."),
+    Signal(
+        "parts",
+        "int",
+        "Files of this run: another one begins when a slice comes or changes its shape, with another task, and after a "
+        "full disk.",
+    ),
     Signal("memory_mb", "float", "Resident memory of this server.", unit="MB", format="%7.0f", level="expert"),
 )
 SIGNALS = (*SETTINGS, *READINGS)

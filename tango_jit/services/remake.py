@@ -19,24 +19,28 @@ from tango_jit.recon.window import Window
 from tango_jit.recordings import Recording
 from tango_jit.runs import Picture, Run
 from tango_jit.services.reconstructor_settings import options
+from tango_jit.services.reconstructor_signals import CORRECTIONS
 from tango_jit.stacks import neighbours
 from tango_jit.streams import Weights
 
 Image = NDArray[np.float32]
+DECIDE = {"filter", "center_offset_px", "full_turn", "edge_extend", "saturation_counts"} | {s.name for s in CORRECTIONS}
 BEFORE = 1  # frames before the first one of the picture: zingers are told by the one before
 
 
 class Remade(NamedTuple):
-    """Images (rows, cols) in mm^-1, or what the task shows."""
+    """Images (rows, cols) in mm^-1, or what the task shows; `missing`: how many frame numbers between the first and the
+    last one are not among the projections. The picture may have had those."""
 
     denoised: Image
     raw: Image
+    missing: int
 
 
 def remake(run: Run, picture: Picture, projections: Recording) -> Remade:
     """The picture as it was made, by this computer's processor; equal but for rounding.
 
-    `projections`: those of the run, or the recording they came from. What corrections learned over many turns (rings)
+    `projections`: those of the run. What corrections learned over many turns (rings)
     is as it was only if they begin where the series began.
 
     Raises ValueError in words where frames, settings or weights are missing, or the network saw several moments.
@@ -49,25 +53,35 @@ def remake(run: Run, picture: Picture, projections: Recording) -> Remade:
         )
     settings = settings_at(run, "reconstructor", picture.timestamp_s)
     pipeline, window = _window(picture, projections, settings)
+    missing = window.last_frame - window.first_frame + 1 - len(window.frames)
     stack = neighbours(picture.geometry, 1 if network is None else network.depth)
     planes = np.concatenate([pipeline.reconstruct(window, place) for place in stack], axis=1)
     if len(planes) == 2:
         planes = np.concatenate([planes, full_stack(planes)[None]])
     raw = planes[WHOLE, len(stack) // 2]
     if weights is None:
-        return Remade(raw, raw)
-    return Remade(_denoised(picture, weights, planes), raw)
+        return Remade(raw, raw, missing)
+    return Remade(_denoised(picture, weights, planes), raw, missing)
 
 
 def settings_at(run: Run, member: str, time_s: float) -> dict[str, Any]:
-    """The settings of a device at that time. Raises ValueError if they are not known."""
+    """The settings of a device at that time. Raises ValueError if they are not known, or one that decides how pictures
+    look changed just then."""
     told = run.facts().get(member, {})
     if "settings" not in told:
         why = told.get("trouble", "nothing is written of it")
         raise ValueError(f"{run.path}: expected the settings of the {member}, got none: {why}")
     settings = dict(told["settings"])
-    for line in run.journal():
-        if line["kind"] == "setting" and line["device"] == member and line["time_s"] <= time_s:
+    lines = [line for line in run.journal() if line["kind"] == "setting" and line["device"] == member]
+    for line in lines:
+        if line["name"] in DECIDE and line["after_s"] < time_s < line["time_s"]:
+            changed = f"{line['name']} changed from {line['before']} to {line['now']}"
+            raise ValueError(f"{run.path}: expected the settings of a picture, got one of when {changed}")
+    for line in reversed(lines):
+        if time_s < line["time_s"] <= run.facts_s:
+            settings[line["name"]] = line["before"]
+    for line in lines:
+        if run.facts_s < line["time_s"] <= time_s:
             settings[line["name"]] = line["now"]
     return settings
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tempfile
 import time
 from pathlib import Path
 
@@ -12,19 +13,21 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 def new_run(folder: str, name: str, now_s: float) -> Path:
     """Where a run that begins now is written: `<name>_<date>_<time>.nxs`, with a number where that is taken.
 
-    Raises ValueError in words for a folder that is none, or a name that is.
+    Raises ValueError in words for a folder that is none, or a name that is; OSError for one that cannot be written to.
     """
     if not folder.strip():
         raise ValueError("folder: expected a folder to write to, none is set")
     place = Path(folder.strip())
     if not place.is_absolute() or not place.is_dir():
         raise ValueError(f"folder: expected a path from the root, of a folder that exists, got {folder}")
+    with tempfile.TemporaryFile(dir=place):
+        pass  # it can be written to, or this raises
     if not NAME.fullmatch(name):
         raise ValueError(f"file_name: expected letters, digits, . _ and -, up to 100, got {name!r}")
     stem = f"{name}_{time.strftime('%Y%m%d_%H%M%S', time.localtime(now_s))}"
     taken = {path.name for path in place.iterdir()}
     for k in range(1, len(taken) + 2):
-        path = numbered(place / f"{stem}.nxs", k)
+        path = place / (f"{stem}.nxs" if k == 1 else f"{stem}-{k}.nxs")
         if not any(one.startswith((f"{path.stem}.", f"{path.stem}_")) for one in taken):
             return path
     raise AssertionError("unreachable: more names than files")

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tango_jit.runs import RunWriter
+from tango_jit.runs import Ballast, RunWriter
 from tango_jit.services.backlog import Shapes, Shot
+from tango_jit.services.facts_watch import FactsWatch
 from tango_jit.services.run_names import numbered
 from tango_jit.streams import Denoised, Weights
 
-TROUBLE = (OSError, RuntimeError)  # h5py raises both when a disk is full
+TROUBLE = (OSError, RuntimeError, ValueError, KeyError)  # h5py raises all of them when a disk is full
+NOTES = 1000
 
 
 class Keep(NamedTuple):
@@ -28,53 +31,76 @@ class Keep(NamedTuple):
 class RunRecording:
     """Takes shots in order and writes those that are due.
 
-    `facts` gives what is known of the devices when a part begins; `weights` those of a digest, None: not known.
+    `facts` tells what is known of the devices, `weights` gives those of a digest, None: not known. `tell` hears what
+    goes wrong.
     """
 
     def __init__(
         self,
         path: Path,
         keep: Keep,
-        facts: Callable[[], Mapping[str, Any]],
+        facts: FactsWatch,
         weights: Callable[[str], Weights | None],
         started_s: float,
+        tell: Callable[[str], None],
     ) -> None:
         self.path, self.started_s = path, started_s
         self.recorded = self.lost = self.parts = self.written_bytes = 0
         self.write_ms = 0.0
-        self.held = ""
-        """Why nothing is written now; empty: pictures are."""
-        self._keep, self._facts, self._find = keep, facts, weights
+        self.held, self.held_s = "", 0.0
+        """Why nothing is written now, and since when; empty: pictures are."""
+        self.missing: set[str] = set()
+        """Digests of weights that pictures of the present part were made with, and that did not come."""
+        self._keep, self._facts, self._find, self._tell = keep, facts, weights, tell
+        self._number = 0  # of the last file
         self._writer: RunWriter | None = None
-        self._unit = ""
-        self._kept: set[str] = set()  # digests of weights that are in the present part, or that nobody has
+        self._ballast: Ballast | None = None  # on the disk of the present part
+        self._stored: set[str] = set()  # digests of weights that are in the present part
         self._at: dict[str, float] = {}  # when the last kept picture of each slice was of
-        self._notes: list[tuple[float, str, dict[str, Any]]] = []  # for the next part
+        self._changes_noted = 0
+        self._notes: deque[tuple[float, str, dict[str, Any]]] = deque(maxlen=NOTES)  # for the next part
 
     def take(self, shot: Shot) -> None:
-        """Write a picture, if it is due. Without room for it the run is held, and the picture lost."""
+        """Write a picture, if it is due. Where it cannot be written the run is held."""
         picture = shot.picture
-        since_s = picture.timestamp_s - self._at.get(picture.slice, -float("inf"))
-        if 0 <= since_s < self._keep.every_s:
+        if 0 <= picture.timestamp_s - self._at.get(picture.slice, -float("inf")) < self._keep.every_s:
             return
         begun = time.perf_counter()
         try:
-            writer = self._part(picture, shot.shapes)
-            if writer is None:
-                self.lost += 1
-                return
-            before = writer.written_bytes
-            self._keep_weights(writer, picture, shot.received_s)
-            writer.append(picture)
-            writer.flush()
+            written = self._write(shot)
         except TROUBLE as error:
-            self.lost += 1
+            written = self._write_again(shot)
             self.hold(shot.received_s, str(error))
+        if not written:
+            self.lost += 1
             return
-        self.written_bytes += writer.written_bytes - before
         self.write_ms = 1e3 * (time.perf_counter() - begun)
         self.recorded += 1
         self._at[picture.slice] = picture.timestamp_s
+
+    def _write(self, shot: Shot) -> bool:
+        """Write a picture; False: its slice has another shape since."""
+        writer = self._part(shot.picture, shot.shapes)
+        if writer is None:
+            return False
+        before = writer.written_bytes
+        if self._keep.weights:
+            self._keep_weights(writer, shot.picture, shot.received_s)
+        writer.append(shot.picture)
+        writer.flush()
+        self.written_bytes += writer.written_bytes - before
+        return True
+
+    def _write_again(self, shot: Shot) -> bool:
+        """The same with the room that was kept back for it; a file that cannot take it even so is given up."""
+        if self._writer is None:
+            return False
+        self._give_room()
+        try:
+            return self._write(shot)
+        except TROUBLE as error:
+            self._give_up(error)
+            return False
 
     def note(self, time_s: float, kind: str, **what: Any) -> None:
         """Into the journal of the present part, or of the next one."""
@@ -88,10 +114,21 @@ class RunRecording:
             self._notes.append((time_s, kind, what))
             self.hold(time_s, str(error))
 
+    def note_changes(self) -> None:
+        """What other devices are set to since the last time."""
+        if self._writer is not None:
+            self._note_changes(-float("inf"))
+
     def hold(self, now_s: float, why: str) -> None:
         """Close the present part; nothing is written before `resume`."""
-        self.held = why
-        self._notes.append((now_s, "held", {"why": why}))
+        self.held, self.held_s = why, now_s
+        self._tell(f"{self.path.name}: nothing is written: {why}")
+        self._give_room()
+        if self._writer is not None:
+            try:
+                self._writer.note(now_s, "held", why=why)
+            except TROUBLE as error:
+                self._give_up(error)
         self._close(now_s)
 
     def resume(self, now_s: float) -> None:
@@ -99,55 +136,92 @@ class RunRecording:
         self.held = ""
         self._notes.append((now_s, "resumed", {"lost": self.lost}))
 
+    def is_gone(self) -> bool:
+        """Has somebody removed the file that is written to?"""
+        return self._writer is not None and not self._writer.path.exists()
+
     def end(self, now_s: float) -> None:
         """No more pictures come."""
         if self._writer is not None:
             self.note(now_s, "ended", recorded=self.recorded, lost=self.lost)
         self._close(now_s)
+        if not self.parts:
+            self._tell(f"{self.path.name}: no picture came, so there is no such file")
+        elif self._notes:
+            self._tell(f"{self.path.name}: not in its journal: {', '.join(kind for _, kind, _ in self._notes)}")
 
     def _part(self, picture: Denoised, shapes: Shapes) -> RunWriter | None:
-        """The file for this picture; None: it is of a slice that there is no more."""
+        """The file for this picture; None: its slice has another shape since."""
         name, shape = picture.slice, picture.geometry.shape
-        unit = "1/mm" if picture.task == "DENOISE" else "1"
-        if self._writer is not None and self._writer.shapes.get(name) == shape and unit == self._unit:
+        if self._writer is not None and self._writer.shapes.get(name) == shape:
             return self._writer
-        if shapes.get(name) != shape:
+        if shapes.get(name, shape) != shape:
             return None
         if self._writer is not None:
             self._notes.append((picture.timestamp_s, "continued", {"from": self._writer.path.name}))
             self._close(picture.timestamp_s)
+        self._ballast = Ballast(self.path.parent)
+        while (path := numbered(self.path, self._number + 1)).exists():
+            self._number += 1
+        facts = self._facts
         self._writer = RunWriter(
-            numbered(self.path, self.parts + 1),
-            shapes,
+            path,
+            {**shapes, name: shape},
             started_s=self.started_s,
-            facts=self._facts(),
+            facts=facts.latest,
+            facts_s=facts.looked_s or self.started_s,
             title=self._keep.title,
             raw=self._keep.raw,
             denoised=self._keep.denoised,
             weights=self._keep.weights,
-            unit=unit,
+            unit="1/mm" if picture.task == "DENOISE" else "1",
         )
-        self.parts, self._unit, self._kept = self.parts + 1, unit, set()
+        self._number, self.parts, self._stored, self.missing = self._number + 1, self.parts + 1, set(), set()
         while self._notes:
-            time_s, kind, what = self._notes.pop(0)
+            time_s, kind, what = self._notes[0]
             self._writer.note(time_s, kind, **what)
+            self._notes.popleft()
+        self._changes_noted = 0
+        self._note_changes(picture.timestamp_s)
         return self._writer
 
-    def _keep_weights(self, writer: RunWriter, picture: Denoised, now_s: float) -> None:
-        digest = picture.made.get("weights_sha256", "")
-        if not self._keep.weights or not digest or digest in self._kept:
-            return
-        self._kept.add(digest)
-        weights = self._find(digest)
-        if weights is None:
-            writer.note(now_s, "weights missing", version=picture.weights_version, sha256=digest)
-        else:
-            writer.add_weights(weights, digest)
+    def _note_changes(self, since_s: float) -> None:
+        """Also those of before this part that tell what its first pictures were made with."""
+        for serial, change in self._facts.changes(self._changes_noted):
+            self._changes_noted = serial
+            if change.time_s >= since_s:
+                told = change._asdict()
+                self.note(told.pop("time_s"), "setting", **told)
 
-    def _close(self, now_s: float) -> None:
+    def _keep_weights(self, writer: RunWriter, picture: Denoised, now_s: float) -> None:
+        """Those of this picture, and those that came since for earlier ones."""
+        digest = picture.made.get("weights_sha256", "")
+        for wanted in {digest, *self.missing} - self._stored - {""}:
+            weights = self._find(wanted)
+            if weights is not None:
+                writer.add_weights(weights, wanted)
+                self._stored.add(wanted)
+                self.missing.discard(wanted)
+            elif wanted not in self.missing:
+                writer.note(now_s, "weights missing", version=picture.weights_version, sha256=wanted)
+                self.missing.add(wanted)
+
+    def _give_room(self) -> None:
+        ballast, self._ballast = self._ballast, None
+        if ballast is not None:
+            ballast.release()
+
+    def _give_up(self, error: Exception) -> None:
         writer, self._writer = self._writer, None
         if writer is not None:
+            writer.abandon()
+            self._tell(f"{writer.path}: could not be written to its end: {error}")
+
+    def _close(self, now_s: float) -> None:
+        self._give_room()
+        if self._writer is not None:
             try:
-                writer.close(now_s)
+                self._writer.close(now_s)
             except TROUBLE as error:
-                self._notes.append((now_s, "not closed", {"file": writer.path.name, "why": str(error)}))
+                self._give_up(error)
+        self._writer = None
