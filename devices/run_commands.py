@@ -64,7 +64,12 @@ def _beside(run: Path) -> list[Path]:
 def _projections(paths: list[Path], picture: Picture) -> Recording:
     """That of the recordings which has the frames of the picture, or the first one, if none has."""
     for path in paths:
-        recording = open_recording(path)
+        try:
+            recording = open_recording(path)
+        except ValueError:  # damaged, or still written to
+            if path == paths[-1]:
+                raise
+            continue
         has = picture.first_frame in recording.frame_numbers and picture.last_frame in recording.frame_numbers
         if len(paths) == 1 or (has and recording.header.series == picture.series):
             return recording

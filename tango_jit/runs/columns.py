@@ -25,6 +25,20 @@ class ColumnKind(NamedTuple):
     value: Callable[[Denoised], Any]
 
 
+class PictureError(ValueError):
+    """A picture that cannot be described."""
+
+
+def entries(picture: Denoised) -> dict[str, Any]:
+    """The entry of each column. Raises PictureError."""
+    try:
+        return {name: np.array(kind.value(picture), kind.dtype) for name, kind in COLUMNS.items()}
+    except Exception as error:  # what a picture says of how it was made may be anything
+        raise PictureError(
+            f"{picture.slice}: expected a picture as this version knows it, got {picture}: {error}"
+        ) from error
+
+
 def _shares(picture: Denoised) -> list[float]:
     return [picture.made.get(f"{SHARE}{band}", np.nan) for band in range(SHARES)]
 

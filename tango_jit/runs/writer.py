@@ -19,7 +19,7 @@ import h5py
 import numpy as np
 
 from tango_jit import __version__
-from tango_jit.runs.columns import COLUMNS, GROUP
+from tango_jit.runs.columns import COLUMNS, GROUP, entries
 from tango_jit.streams.messages import Denoised, Weights
 
 STAGES = {"reconstructor": "reconstruction", "trainer": "training", "denoiser": "denoising"}
@@ -133,19 +133,20 @@ class RunWriter:
     def append(self, picture: Denoised) -> None:
         """Add a picture of one of the slices, of its shape. One that could not be added may be tried again.
 
-        Raises KeyError, ValueError, and what h5py raises on a full disk.
+        Raises PictureError, KeyError, ValueError, and what h5py raises on a full disk.
         """
         rows, cols = self.shapes[picture.slice]
         if picture.geometry.shape != (rows, cols):
             raise ValueError(f"{picture.slice}: expected {rows} x {cols} pixels, got {picture.geometry.shape}")
+        described = entries(picture)
         columns, row = self._slices[picture.slice], self._rows[picture.slice]
         depth = picture.data.shape[1]
         images = {"denoised": picture.data[0, depth // 2], "raw": picture.data[1, depth // 2]}
         for name in self._images:
             _put_image(columns[name], row, images[name])
         _put(columns["time"], row, picture.timestamp_s - self._started_s)
-        for column, kind in COLUMNS.items():
-            _put(columns[column], row, kind.value(picture))
+        for column, entry in described.items():
+            _put(columns[column], row, entry)
         self._file.flush()
         self._rows[picture.slice] += 1
         self.written_bytes += sum(images[name].nbytes for name in self._images)

@@ -26,6 +26,14 @@ class Change(NamedTuple):
     now: Any
 
 
+class Look(NamedTuple):
+    """What was told, and when it was asked for and known."""
+
+    begun_s: float
+    ended_s: float
+    facts: Facts
+
+
 class FactsWatch:
     """Calls `look` once a second on a thread of its own, from construction to `close`.
 
@@ -34,9 +42,8 @@ class FactsWatch:
     """
 
     def __init__(self, look: Callable[[], Facts], clock: Callable[[], float] = time.time) -> None:
-        self.latest: Facts = {}
-        self.looked_s: float | None = None
-        """When `latest` was told; None: not yet."""
+        self.last: Look | None = None
+        """The newest look; None: there was none yet."""
         self._look, self._clock = look, clock
         self._failed = ""
         self._known: dict[str, tuple[float, Mapping[str, Any]]] = {}  # settings as each device last told them, and when
@@ -49,7 +56,8 @@ class FactsWatch:
     @property
     def trouble(self) -> str:
         """What is not known now, and why; empty: all is."""
-        silent = (f"{name}: {told['trouble']}" for name, told in self.latest.items() if told.get("trouble"))
+        facts = {} if self.last is None else self.last.facts
+        silent = (f"{name}: {told['trouble']}" for name, told in facts.items() if told.get("trouble"))
         return self._failed or "; ".join(silent)
 
     def changes(self, after: int) -> list[tuple[int, Change]]:
@@ -82,13 +90,13 @@ class FactsWatch:
                 self._serial += 1
                 self._changes.append((self._serial, Change(at_s, now_s, member, name, before, now)))
             self._known[member] = begun_s, told["settings"]
-        self.latest = {
+        told_or_known = {
             member: told
             if "settings" in told or member not in self._known
             else {**told, "settings": self._known[member][1]}
             for member, told in facts.items()
         }
-        self.looked_s = now_s
+        self.last = Look(begun_s, now_s, told_or_known)
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:

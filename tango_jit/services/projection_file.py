@@ -47,6 +47,7 @@ class ProjectionFile:
         self._flat: Flat | None = None
         self._count, self._before, self._unused, self._newest = FrameCount(), 0, 0, -1
         self._pending = self._pending_bytes = 0  # taken, but not yet on the disk
+        self._in_file = 0
         self._ballast: Ballast | None = None
         self._again_at = 0.0
         self._inbox = Mailbox(budget_bytes, "drop_oldest")
@@ -75,21 +76,30 @@ class ProjectionFile:
     def ended(self) -> bool:
         return not self._thread.is_alive()
 
-    def close(self) -> None:
-        """End the file, and wait for it."""
+    def close(self, patience_s: float) -> None:
+        """End the file, and wait for it; what is not written by then is lost."""
         self.end()
-        self._thread.join()
+        self._thread.join(patience_s)
+        if self._thread.is_alive():
+            self._unused += sum(isinstance(message, Image) for message in self._inbox.drain())
+            self._thread.join(patience_s)  # a disk that hangs is left to the thread
 
     def _run(self) -> None:
         flushed_at = time.monotonic()
         while not (self._ending.is_set() and not len(self._inbox)):
             message = self._inbox.get(timeout=0.1)
             if message is not None:
-                self._take(message)
+                self._guarded(message)
             if time.monotonic() - flushed_at > FLUSH_S:
                 self._flush()
                 flushed_at = time.monotonic()
         self._end()
+
+    def _guarded(self, message: Message) -> None:
+        try:
+            self._take(message)
+        except Exception as error:  # whatever it is, the next frame may be better
+            self._give_up(error)
 
     def _take(self, message: Message) -> None:
         match message:
@@ -123,7 +133,11 @@ class ProjectionFile:
         if why := self._full():
             self._unused += 1
             self._end()
-            self.trouble = why
+            self.trouble, self._again_at = why, time.monotonic() + RETRY_S
+            return
+        if image.data.shape != (self._header.geometry.rows, self._header.geometry.cols):
+            self._unused += 1
+            self.trouble = f"frame {image.frame}: expected the shape of its header, got {image.data.shape}"
             return
         if self._writer is None and time.monotonic() < self._again_at:
             self._unused += 1
@@ -144,6 +158,7 @@ class ProjectionFile:
         self._ballast = Ballast(self.path.parent)
         while (path := numbered(self.path, self._files + 1)).exists():
             self._files += 1
+        self._in_file = 0
         try:
             return create_recording(path, header, self._dark, self._flat, format="nxtomo")
         except BaseException:
@@ -163,6 +178,7 @@ class ProjectionFile:
 
     def _settle(self) -> None:
         self.trouble = ""
+        self._in_file += self._pending
         self.recorded, self._pending = self.recorded + self._pending, 0
         self.written_bytes, self._pending_bytes = self.written_bytes + self._pending_bytes, 0
 
@@ -187,6 +203,8 @@ class ProjectionFile:
             try:
                 writer.revert()
                 writer.close()
+                if not self._in_file:
+                    Path(writer.path).unlink()
             except TROUBLE:
                 _ABANDONED.append(writer)
         self._unused += self._pending

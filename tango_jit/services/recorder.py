@@ -11,6 +11,7 @@ from typing import Any
 
 import psutil
 
+from tango_jit.runs.ballast import BALLAST_BYTES
 from tango_jit.services.arrivals import Pace
 from tango_jit.services.backlog import Backlog, Shot
 from tango_jit.services.facts_watch import Facts, FactsWatch
@@ -25,6 +26,7 @@ from tango_jit.streams import Denoised, Mailbox, Message, Subscriber, View, Weig
 SILENCE_S = 5.0
 WEIGHTS = 64  # versions that are remembered
 WRITING_S = 0.2  # between two looks at the inbox
+LOOK_S = 3.0  # that Finish waits for the settings of the last pictures
 ENDING_S = 2.0  # for what waits when the recorder is stopped
 RETRY_S = 5.0  # after something could not be written
 TOLD_S = 30.0  # for so long a loss is an ALARM
@@ -66,6 +68,7 @@ class RecorderService(Service):
         self._frames: ProjectionFile | None = None
         self._dropped = 0  # by the inbox, before this run
         self._left: int | None = None  # pictures that are still to be written after Finish; None: nobody has ordered it
+        self._ended_s = 0.0  # when it was ordered
         self._lost_seen, self._lost_at_s = (0, 0), -float("inf")
         self._pace = Pace(SILENCE_S)
 
@@ -99,7 +102,7 @@ class RecorderService(Service):
         path = new_run(values["folder"], values["file_name"], now)
         if why := self._full(path.parent):
             raise RuntimeError(f"Record: {why}")
-        if self._watch is None or self._watch.looked_s is None:
+        if self._watch is None or self._watch.last is None:
             raise RuntimeError("Record: expected the settings of the devices, they are being asked just now: try again")
         keep = Keep(
             **{name: values[f"keep_{name}"] for name in ("denoised", "raw", "weights")},
@@ -124,7 +127,7 @@ class RecorderService(Service):
         self._recording("Finish")
         if self._left is None:
             self._empty_inbox()
-            self._left = len(self._backlog)
+            self._left, self._ended_s = len(self._backlog), self.clock()
         if self._frames is not None:
             self._frames.end()
 
@@ -133,7 +136,7 @@ class RecorderService(Service):
         run.lost += len(self._backlog) if self._left is None else self._left
         run.end(self.clock())
         if self._frames is not None:
-            self._frames.close()
+            self._frames.close(ENDING_S)
         self.publish(recording=False, **self._counts(), **({} if run.parts else {"file": ""}))
         self._run_now, self._frames, self._left = None, None, None
 
@@ -152,9 +155,11 @@ class RecorderService(Service):
     def shut(self) -> None:
         try:
             if (run := self._run_now) is not None:
-                self._empty_inbox()
-                self._write(run, ENDING_S)
-                self._close_run(run)
+                try:
+                    self._empty_inbox()
+                    self._write(run, ENDING_S)
+                finally:
+                    self._close_run(run)
         finally:
             for subscriber in self._subscribers:
                 subscriber.close()
@@ -165,16 +170,21 @@ class RecorderService(Service):
 
     def turn(self) -> None:
         run = self._run_now
-        busy = run is not None and not run.held and len(self._backlog) > 0
+        busy = run is not None and not run.held and len(self._backlog) > 0 and self._left != 0
         message = self._inbox.get(timeout=0.0 if busy else 0.1)
         if message is not None:
             self._take(message)
             self._empty_inbox()
         if run is not None:
             self._write(run, WRITING_S)
-            written = run.held or self._left == 0
-            if self._left is not None and written and (self._frames is None or self._frames.ended):
+            if self._left is not None and self._all_written(run):
                 self._close_run(run)
+
+    def _all_written(self, run: RunRecording) -> bool:
+        """May a run that Finish has ended be closed? Its last settings are known, too, if devices answer."""
+        last = None if self._watch is None else self._watch.last
+        known = (last is not None and last.begun_s >= self._ended_s) or abs(self.clock() - self._ended_s) > LOOK_S
+        return bool(run.held or self._left == 0) and known and (self._frames is None or self._frames.ended)
 
     def _empty_inbox(self) -> None:
         for message in self._inbox.drain():
@@ -189,6 +199,8 @@ class RecorderService(Service):
                 return
             shot = self._backlog.pop()
             run.take(shot if shot.picture.slice in shot.shapes else shot._replace(shapes=self._shapes))
+            if run.held:
+                run.held_s = self.clock()
             if self._left is not None:
                 self._left -= 1
 
@@ -229,7 +241,9 @@ class RecorderService(Service):
         except OSError as error:
             return f"{folder}: {error.strerror}"
         run, reserve_mb = self._run_now, self.values["reserve_mb"]
-        wanted_mb = reserve_mb * (ROOM if run is not None and run.held else 1.0)
+        # Held, a run has given back what it kept for itself, and takes it again when it goes on.
+        held_mb = reserve_mb * ROOM + 2 * BALLAST_BYTES / 1e6
+        wanted_mb = held_mb if run is not None and run.held else reserve_mb
         return "" if free_mb >= wanted_mb else f"{folder} is full: {free_mb:.0f} MB free, {wanted_mb:.0f} are wanted"
 
     def _look_at_disk(self, run: RunRecording) -> None:
@@ -263,7 +277,7 @@ class RecorderService(Service):
         run, now = self._run_now, self.clock()
         if run is not None:
             self._look_at_disk(run)
-            run.note_changes()
+            run.note_changes(now)
         self._forget(self._backlog.trim(now, self._patience_s))
         try:
             free_mb = shutil.disk_usage(self.values["folder"] or "/").free / 1e6
@@ -297,7 +311,8 @@ class RecorderService(Service):
             return State.ALARM, f"projections are not written: {frames.trouble} ({told})"
         lost = counts["pictures_lost"], counts["frames_lost"]
         if lost != self._lost_seen:
-            self._lost_seen, self._lost_at_s = lost, now
+            self._ended_s = 0.0  # when it was ordered
+        self._lost_seen, self._lost_at_s = lost, now
         if any(lost) and now - self._lost_at_s < TOLD_S:
             return State.ALARM, f"lost: {lost[0]} pictures, {lost[1]} projections ({told})"
         if run.missing:

@@ -88,8 +88,7 @@ READINGS = (
     Signal(
         "parts",
         "int",
-        "Files of this run: another one begins when a slice comes or changes its shape, with another task, and after a "
-        "full disk.",
+        "Files of this run: another one begins when a slice comes or changes its shape, and after a full disk.",
     ),
     Signal("memory_mb", "float", "Resident memory of this server.", unit="MB", format="%7.0f", level="expert"),
 )

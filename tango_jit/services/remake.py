@@ -77,6 +77,12 @@ def settings_at(run: Run, member: str, time_s: float) -> dict[str, Any]:
         if line["name"] in DECIDE and line["after_s"] < time_s < line["time_s"]:
             changed = f"{line['name']} changed from {line['before']} to {line['now']}"
             raise ValueError(f"{run.path}: expected the settings of a picture, got one of when {changed}")
+    closed = (line["settings_until_s"] for line in run.journal() if "settings_until_s" in line)
+    until_s = next((s for s in closed if s is not None), float("inf"))
+    if time_s > until_s:
+        raise ValueError(
+            f"{run.path}: expected the settings of a picture, but nobody looked again before the file was closed"
+        )
     for line in reversed(lines):
         if time_s < line["time_s"] <= run.facts_s:
             settings[line["name"]] = line["before"]

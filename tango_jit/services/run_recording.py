@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tango_jit.runs import Ballast, RunWriter
+from tango_jit.runs import Ballast, PictureError, RunWriter
 from tango_jit.services.backlog import Shapes, Shot
 from tango_jit.services.facts_watch import FactsWatch
 from tango_jit.services.run_names import numbered
@@ -68,6 +68,9 @@ class RunRecording:
         begun = time.perf_counter()
         try:
             written = self._write(shot)
+        except PictureError as error:
+            self._tell(str(error))
+            written = False
         except TROUBLE as error:
             written = self._write_again(shot)
             self.hold(shot.received_s, str(error))
@@ -114,22 +117,20 @@ class RunRecording:
             self._notes.append((time_s, kind, what))
             self.hold(time_s, str(error))
 
-    def note_changes(self) -> None:
+    def note_changes(self, time_s: float) -> None:
         """What other devices are set to since the last time."""
         if self._writer is not None:
-            self._note_changes(-float("inf"))
+            try:
+                self._note_changes(-float("inf"))
+                self._writer.flush()
+            except TROUBLE as error:
+                self.hold(time_s, str(error))
 
     def hold(self, now_s: float, why: str) -> None:
         """Close the present part; nothing is written before `resume`."""
         self.held, self.held_s = why, now_s
         self._tell(f"{self.path.name}: nothing is written: {why}")
-        self._give_room()
-        if self._writer is not None:
-            try:
-                self._writer.note(now_s, "held", why=why)
-            except TROUBLE as error:
-                self._give_up(error)
-        self._close(now_s)
+        self._close(now_s, "held", why=why)
 
     def resume(self, now_s: float) -> None:
         """Go on, in another part."""
@@ -142,9 +143,7 @@ class RunRecording:
 
     def end(self, now_s: float) -> None:
         """No more pictures come."""
-        if self._writer is not None:
-            self.note(now_s, "ended", recorded=self.recorded, lost=self.lost)
-        self._close(now_s)
+        self._close(now_s, "ended", recorded=self.recorded, lost=self.lost)
         if not self.parts:
             self._tell(f"{self.path.name}: no picture came, so there is no such file")
         elif self._notes:
@@ -159,17 +158,17 @@ class RunRecording:
             return None
         if self._writer is not None:
             self._notes.append((picture.timestamp_s, "continued", {"from": self._writer.path.name}))
-            self._close(picture.timestamp_s)
+            self._close(picture.timestamp_s, "closed")
         self._ballast = Ballast(self.path.parent)
         while (path := numbered(self.path, self._number + 1)).exists():
             self._number += 1
-        facts = self._facts
+        look = self._facts.last
         self._writer = RunWriter(
             path,
             {**shapes, name: shape},
             started_s=self.started_s,
-            facts=facts.latest,
-            facts_s=facts.looked_s or self.started_s,
+            facts={} if look is None else look.facts,
+            facts_s=None if look is None else look.ended_s,
             title=self._keep.title,
             raw=self._keep.raw,
             denoised=self._keep.denoised,
@@ -188,23 +187,27 @@ class RunRecording:
     def _note_changes(self, since_s: float) -> None:
         """Also those of before this part that tell what its first pictures were made with."""
         for serial, change in self._facts.changes(self._changes_noted):
-            self._changes_noted = serial
-            if change.time_s >= since_s:
+            if change.time_s >= since_s and self._writer is not None:
                 told = change._asdict()
-                self.note(told.pop("time_s"), "setting", **told)
+                self._writer.note(told.pop("time_s"), "setting", **told)
+            self._changes_noted = serial
 
     def _keep_weights(self, writer: RunWriter, picture: Denoised, now_s: float) -> None:
         """Those of this picture, and those that came since for earlier ones."""
         digest = picture.made.get("weights_sha256", "")
-        for wanted in {digest, *self.missing} - self._stored - {""}:
-            weights = self._find(wanted)
+        if digest and digest not in self._stored | self.missing:
+            self.missing.add(digest)
+            if self._find(digest) is None:
+                writer.note(now_s, "weights missing", version=picture.weights_version, sha256=digest)
+        self._store_missing(writer)
+
+    def _store_missing(self, writer: RunWriter) -> None:
+        for digest in sorted(self.missing):
+            weights = self._find(digest)
             if weights is not None:
-                writer.add_weights(weights, wanted)
-                self._stored.add(wanted)
-                self.missing.discard(wanted)
-            elif wanted not in self.missing:
-                writer.note(now_s, "weights missing", version=picture.weights_version, sha256=wanted)
-                self.missing.add(wanted)
+                writer.add_weights(weights, digest)
+                self._stored.add(digest)
+                self.missing.discard(digest)
 
     def _give_room(self) -> None:
         ballast, self._ballast = self._ballast, None
@@ -217,10 +220,15 @@ class RunRecording:
             writer.abandon()
             self._tell(f"{writer.path}: could not be written to its end: {error}")
 
-    def _close(self, now_s: float) -> None:
+    def _close(self, now_s: float, kind: str, **what: Any) -> None:
+        """End the present part with this line. Its settings are known up to the last look."""
         self._give_room()
         if self._writer is not None:
+            look = self._facts.last
             try:
+                self._store_missing(self._writer)
+                self._note_changes(-float("inf"))
+                self._writer.note(now_s, kind, settings_until_s=None if look is None else look.begun_s, **what)
                 self._writer.close(now_s)
             except TROUBLE as error:
                 self._give_up(error)

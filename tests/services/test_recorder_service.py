@@ -94,7 +94,7 @@ def seen(service: RecorderService, beamline: Beamline) -> None:
 
     wait_until(came, what="the first of everything")
     if beamline.look == beamline.facts:
-        wait_until(lambda: service._watch and service._watch.looked_s, what="the settings")
+        wait_until(lambda: service._watch and service._watch.last, what="the settings")
 
 
 def newest(service: RecorderService) -> int:
@@ -260,7 +260,7 @@ def test_projections_that_fill_the_disk_up_are_complete_as_far_as_they_go(beamli
             out.send(Image("a", sent, 0.01 * sent, float(sent), data * (sent + 1)))
             sent += file._header is not None
             time.sleep(0.02)
-        file.close()
+        file.close(10)
         with open_recording(path) as recording:
             good = sum(bool((recording.frame(k).data == n + 1).all()) for k, n in enumerate(recording.frame_numbers))
             print(len(recording), good, file.recorded, file.lost, sent, len(recording.frame_numbers))
@@ -312,8 +312,11 @@ def test_what_a_disk_is_too_slow_for_is_counted(beamline, tmp_path):
         service.record()
         wait_until(lambda: service.values["pictures_recorded"] and not service.values["pictures_waiting"], what="rest")
         recorded, received = service.values["pictures_recorded"], service._subscribers[0].received
+        stands = threading.Event()
         with service._lock:
-            service._orders.append((Future(), lambda: writing.wait(30)))
+            service._orders.append((Future(), lambda: (stands.set(), writing.wait(30))))
+        service.wake()
+        assert stands.wait(30)
         for k in range(20):
             beamline.picture()
             wait_until(lambda k=k: service._subscribers[0].received > received + k, what="the picture")
@@ -367,7 +370,7 @@ def test_settings_that_nobody_knows_yet_are_waited_for(beamline, tmp_path):
         with pytest.raises(RuntimeError, match=r"expected the settings of the devices, .*: try again"):
             service.record()
         answers.set()
-        wait_until(lambda: service._watch.looked_s, what="the settings")
+        wait_until(lambda: service._watch.last, what="the settings")
         service.record()
         wait_until(lambda: "trainer: it is gone" in service.values["status"], what="who is gone")
         assert service.values["state"] == State.ALARM

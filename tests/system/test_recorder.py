@@ -54,6 +54,12 @@ def test_a_run_is_recorded_and_its_pictures_are_made_again(running):
     first = wait_until(lambda: recorder.frames_recorded and running.detector.frame_number, 60, "projections")
     running.await_picture("denoiser", beyond=first + 320)  # two turns that are all in the file
     running.trainer.buffer_size = 300
+
+    def noted() -> bool:
+        with Run(recorder.file) as run:
+            return any(line.get("name") == "buffer_size" for line in run.journal())
+
+    wait_until(noted, 60, "the setting in the journal")
     running.await_more_pictures("denoiser")
     wait_until(lambda: recorder.State() == tango.DevState.RUNNING, 60, "RUNNING")
     path = finished(running)
@@ -118,13 +124,13 @@ def test_nonsense_is_refused_and_changes_nothing(running, folder):
         (lambda: recorder.Mark("x"), "Mark: expected a run"),
     ):
         with pytest.raises(tango.DevFailed, match=words) as caught:
-            order()
+            ordered(order)
         assert caught.value.args[0].reason == "JIT_NotNow"
     recorder.folder = str(folder / "nowhere")
     with pytest.raises(
         tango.DevFailed, match="folder: expected a path from the root, of a folder that exists"
     ) as caught:
-        recorder.Record()
+        ordered(recorder.Record)
     assert caught.value.args[0].reason == "JIT_InvalidValue"
     recorder.folder = str(folder)
     with pytest.raises(tango.DevFailed):

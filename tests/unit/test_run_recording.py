@@ -12,7 +12,7 @@ import pytest
 
 from tango_jit.runs import Run
 from tango_jit.services.backlog import Backlog, Shot
-from tango_jit.services.facts_watch import Change, FactsWatch
+from tango_jit.services.facts_watch import Change, FactsWatch, Look
 from tango_jit.services.making import digest
 from tango_jit.services.run_names import new_run
 from tango_jit.services.run_recording import Keep, RunRecording
@@ -30,7 +30,7 @@ class Settings(FactsWatch):
     """Facts of one moment, and changes that a test makes up."""
 
     def __init__(self, *changes: Change) -> None:
-        self.latest, self.looked_s = {"trainer": {"settings": {"a": 2}}}, START_S
+        self.last = Look(START_S, START_S, {"trainer": {"settings": {"a": 2}}})
         self._changes = deque(enumerate(changes, start=1))
 
 
@@ -53,7 +53,13 @@ def test_pictures_are_kept_at_the_rate_that_is_wanted_each_slice_by_itself(tmp_p
     with Run(tmp_path / "run.nxs") as file:
         assert [file.picture("xy", i).last_frame for i in range(3)] == [60 * k + 149 for k in (0, 3, 6)]
         assert file.ended
-        assert file.journal()[-1] == {"time_s": START_S + 9, "kind": "ended", "recorded": 6, "lost": 0}
+        assert file.journal()[-1] == {
+            "time_s": START_S + 9,
+            "kind": "ended",
+            "settings_until_s": START_S,
+            "recorded": 6,
+            "lost": 0,
+        }
 
 
 def test_a_clock_that_is_set_back_loses_nothing(tmp_path):
@@ -85,9 +91,9 @@ def test_a_part_knows_what_its_first_pictures_were_made_with(tmp_path):
     changes = [Change(START_S + k - 1, START_S + k, "trainer", "a", k - 1, k) for k in (-9, 1, 2)]
     run = recording(tmp_path, *changes)
     run.take(shot(0))
-    run.note_changes()
+    run.note_changes(START_S)
     run._facts._changes.append((4, Change(START_S + 4, START_S + 5, "trainer", "a", 2, 5)))
-    run.note_changes()
+    run.note_changes(START_S)
     run.take(shot(6))
     run.end(START_S + 7)
     with Run(tmp_path / "run.nxs") as file:
@@ -120,7 +126,7 @@ def test_a_run_that_is_held_goes_on_in_another_part(tmp_path):
     assert run.held == "full"
     with Run(tmp_path / "run.nxs") as file:
         assert file.ended
-        assert file.journal() == [{"time_s": START_S + 1, "kind": "held", "why": "full"}]
+        assert file.journal() == [{"time_s": START_S + 1, "kind": "held", "settings_until_s": START_S, "why": "full"}]
     run.note(START_S + 2, "mark", text="meanwhile")
     run.resume(START_S + 3)
     run.take(shot(4))
