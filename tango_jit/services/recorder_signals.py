@@ -61,7 +61,7 @@ SETTINGS = (
     ),
 )
 READINGS = (
-    Signal("recording", "bool", "Is a run being recorded?", default=False),
+    Signal("recording", "bool", "True while a run is being recorded.", default=False),
     Signal("file", "str", "The file of the present or last run; its parts are numbered."),
     Signal("projections_file", "str", "The file of its projections; empty: none are kept."),
     Signal("pictures_recorded", "int", "Pictures of this run that are in its files."),

@@ -15,6 +15,7 @@ import pytest
 import tango
 from PIL import Image
 
+from devices.registration import SERVERS
 from tests.events import wait_until
 
 pytestmark = pytest.mark.timeout(400)  # more than the waits of one test together
@@ -52,7 +53,7 @@ def test_up_status_down(tmp_path):
         assert "STANDBY" in tango.DeviceProxy(f"tango://{host[1]}/jit/reconstructor/1").State().name
         status = run("status", "--dir", str(folder))
         assert status.returncode == 0, status.stdout
-        assert status.stdout.count("STANDBY") == 5
+        assert status.stdout.count("STANDBY") == len(SERVERS)
         again = run("up", "--dir", str(folder))  # what runs already is left alone
         assert again.returncode == 0
         assert host[1] in again.stdout

@@ -154,6 +154,7 @@ def test_an_added_slice_survives_a_kill(running):
 
 def test_init_in_mid_stream_is_safe(running):
     for member in ("denoiser", "trainer", "reconstructor"):
+        running.devices[member].set_timeout_millis(20_000)  # it waits for the end of what is being done
         running.devices[member].Init()
         wait_until(lambda m=member: running.devices[m].running, 60, f"{member} after Init")
     running.await_picture("reconstructor")
