@@ -38,7 +38,7 @@ class Facts:
                 kinds = {one.name: one for one in proxy.attribute_list_query_ex()}
                 settings = [name for name, one in kinds.items() if _is_setting(one)]
                 readings = [name for name in READINGS if name in kinds]
-                values = {one.name: _plain(one, kinds[one.name]) for one in proxy.read_attributes(settings + readings)}
+                values = {one.name: plain(one, kinds[one.name]) for one in proxy.read_attributes(settings + readings)}
                 version = proxy.info().version_info.get("tango-jit", "")
             except tango.DevFailed as error:
                 return {"device": device, "trouble": error.args[0].desc.splitlines()[0].strip()}
@@ -55,7 +55,7 @@ def _is_setting(one: Any) -> bool:
     return small and one.writable != tango.AttrWriteType.READ and one.name not in MOVING
 
 
-def _plain(reading: Any, kind: Any) -> Any:
+def plain(reading: Any, kind: Any) -> Any:
     """A value as JSON has it; an enum as its label; None: there is none."""
     if reading.has_failed or reading.quality == tango.AttrQuality.ATTR_INVALID or reading.value is None:
         return None

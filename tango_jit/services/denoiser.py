@@ -278,6 +278,7 @@ class DenoiserService(Service):
                 f"frame_number_{message.slice}": message.last_frame,
                 f"accuracy_{message.slice}": np.nan if result.accuracy is None else result.accuracy,
                 f"quality_{message.slice}": np.nan if quality_db is None else quality_db,
+                f"geometry_{message.slice}": message.geometry.nine,
                 f"uncertainty_{message.slice}": NO_IMAGE if result.uncertainty is None else result.uncertainty,
             },
             **compared,

@@ -56,6 +56,13 @@ def denoiser_signals(name: str) -> tuple[Signal, ...]:
         Signal(
             f"quality_{name}", "float", "By so much at least the picture has less noise than the raw one.", unit="dB"
         ),
+        Signal(
+            f"geometry_{name}",
+            "float",
+            "Where the picture lies: corner (3), edge along columns (3) and edge along rows (3), in mm.",
+            unit="mm",
+            shape=(9,),
+        ),
         image(
             f"uncertainty_{name}",
             f"Slice {name}, denoised: standard deviation of each pixel's error.",

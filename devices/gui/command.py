@@ -1,0 +1,131 @@
+"""The commands `tango-jit gui` and `tango-jit snapshot`."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import tango
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from devices.deployment import Deployment
+from devices.registration import SERVERS
+
+console = Console()
+Prefix = Annotated[str | None, typer.Option(help="First part of the device names; as `up` runs them, else jit.")]
+Instance = Annotated[str | None, typer.Option(help="Last part of the device names; as `up` runs them, else 1.")]
+Folder = Annotated[Path | None, typer.Option("--dir", help="Folder of an installation that `up` runs from.")]
+Device = Annotated[
+    list[str] | None,
+    typer.Option(help="MEMBER=NAME: another device for a member, also of another database; empty: there is none."),
+]
+INSTALL = "pip install 'tango-jit[gui]'"
+LIBRARIES = (
+    "apt install libegl1 libgl1 libdbus-1-3 libfontconfig1 libxkbcommon-x11-0 libxcb-cursor0 libxcb-icccm4 libxcb-keysyms1 "
+    "libxcb-image0 libxcb-randr0 libxcb-render-util0 libxcb-shape0 libxcb-xinerama0 libxcb-xkb1"
+)
+
+
+def gui(prefix: Prefix = None, instance: Instance = None, folder: Folder = None, device: Device = None) -> None:
+    """Open the operator window."""
+    devices = devices_to_show(prefix, instance, folder, device)
+    if not has_display():
+        _fail("no display: expected DISPLAY or WAYLAND_DISPLAY to be set. `tango-jit snapshot` needs none.")
+    window = _loaded()
+    if os.environ.get("DISPLAY") and not os.environ.get("QT_QPA_PLATFORM") and (text := missing_library()):
+        _fail(text)
+    raise typer.Exit(window.show(devices))
+
+
+def snapshot(
+    out: Annotated[Path, typer.Argument(help="File to write: PNG.")],
+    prefix: Prefix = None,
+    instance: Instance = None,
+    folder: Folder = None,
+    device: Device = None,
+    size: Annotated[tuple[int, int], typer.Option(min=200, max=8000, help="Width and height in pixels.")] = (
+        1680,
+        1000,
+    ),
+    patience: Annotated[float, typer.Option(min=0.0, max=600.0, help="Seconds to wait for all pictures.")] = 15.0,
+) -> None:
+    """Write what the operator window would show now as a picture; needs no display."""
+    devices = devices_to_show(prefix, instance, folder, device)
+    if not out.absolute().parent.is_dir() or out.is_dir():
+        _fail(f"{out}: expected a file in a folder that exists")
+    if not out.suffix:
+        out = out.with_suffix(".png")
+    os.environ["QT_QPA_PLATFORM"] = "offscreen"
+    try:
+        missing = _loaded().snapshot(devices, out, size, patience)
+    except OSError as error:
+        _fail(str(error))
+    console.print(f"wrote {out}", highlight=False)
+    for text in missing:
+        console.print(f"[yellow]{escape(text)}[/]", highlight=False)
+    raise typer.Exit(1 if missing else 0)
+
+
+def devices_to_show(
+    prefix: str | None, instance: str | None, folder: Path | None, others: list[str] | None
+) -> dict[str, str]:
+    """Member -> device with its database. TANGO_HOST names the database, else what `tango-jit up` runs."""
+    from devices.cli import DEFAULT_FOLDER
+
+    deployment = Deployment(folder or DEFAULT_FOLDER, prefix=prefix, instance=instance)
+    named = None if folder is not None else tango.ApiUtil.get_env_var("TANGO_HOST")
+    host = named or deployment.recorded().get("tango_host")
+    if not host:
+        _fail("TANGO_HOST: expected HOST:PORT of a Tango database, it is not set, and `tango-jit up` has started none")
+    if named:  # what runs from the folder is of another database
+        names = {s.member: s.device(prefix or "jit", instance or "1") for s in SERVERS}
+    else:
+        names = deployment.devices
+    devices = {member: f"tango://{host}/{name}" for member, name in names.items()}
+    for text in others or ():
+        member, given, name = text.partition("=")
+        if not given or member not in devices:
+            _fail(f"--device: expected MEMBER=NAME, MEMBER one of {', '.join(devices)}, got {text}")
+        devices[member] = name if "://" in name or not name else f"tango://{host}/{name}"
+    return {member: name for member, name in devices.items() if name}
+
+
+def has_display() -> bool:
+    """Can a window be opened?"""
+    chosen = os.environ.get("QT_QPA_PLATFORM", "")
+    shown = any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
+    return chosen in ("offscreen", "minimal", "vnc") or shown or sys.platform != "linux"
+
+
+def missing_library() -> str:
+    """What keeps Qt from opening windows on an X display, in words; "": nothing. (Qt itself would abort the process.)"""
+    from PyQt6.QtCore import QLibraryInfo
+
+    plugins = Path(QLibraryInfo.path(QLibraryInfo.LibraryPath.PluginsPath))
+    try:
+        ctypes.CDLL(str(plugins / "platforms" / "libqxcb.so"))
+    except OSError as error:
+        return f"Qt cannot open windows: {error}\nOn Debian and Ubuntu: {LIBRARIES}"
+    return ""
+
+
+def _loaded() -> Any:
+    """The module with the window; ends the command in words where Qt is missing."""
+    try:
+        from devices.gui import application
+    except ImportError as error:
+        text = str(error)
+        if ".so" in text:
+            _fail(f"Qt cannot be loaded: {text}\nOn Debian and Ubuntu: {LIBRARIES}")
+        _fail(f"the operator window is not installed ({text}): {INSTALL}")
+    return application
+
+
+def _fail(text: str) -> Any:
+    console.print(f"[red]{escape(text)}[/]", highlight=False)
+    raise typer.Exit(1)

@@ -1,0 +1,113 @@
+"""Pictures of the slices, read when there is a new one, at the reader's own pace: the newest, never a queue."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tango
+from numpy.typing import NDArray
+
+from devices.gui.look import why
+from devices.gui.worker import Newest
+from tango_jit.geometry import SliceGeometry
+
+Image = NDArray[np.float32]
+
+ANSWER_MS = 3000
+SOURCES: Mapping[str, Mapping[str, str]] = {  # member -> what is shown -> attribute
+    "denoiser": {"raw": "raw", "denoised": "denoised", "uncertainty": "uncertainty"},
+    "reconstructor": {"raw": "slice"},
+}
+FIGURES = ("frame_number", "accuracy", "quality")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One slice at one moment. `images` (rows, cols) float32 in 1/mm by kind; kinds that there are not are missing.
+
+    `place` None: the device does not tell it. `figures`: frame_number, accuracy, quality, where known.
+    """
+
+    name: str
+    source: str
+    images: Mapping[str, Image]
+    place: SliceGeometry | None
+    figures: Mapping[str, float]
+    at_s: float
+
+
+@dataclass(frozen=True)
+class Preview:
+    """The coarse volume (slices, rows, cols) in 1/mm, and its `twelve` numbers (see preview_geometry)."""
+
+    data: Image
+    twelve: NDArray[np.float64]
+
+
+class PictureReader:
+    """Reads in one thread; `told` gets pictures and previews, `failed` a text. Both come from that thread."""
+
+    def __init__(
+        self, devices: Mapping[str, str], told: Callable[[Picture | Preview], None], failed: Callable[[str], None]
+    ) -> None:
+        self._devices = dict(devices)
+        self._told, self._failed = told, failed
+        self._proxies: dict[str, Any] = {}
+        self._worker = Newest("pictures")
+
+    def want(self, source: str, name: str, kinds: frozenset[str]) -> None:
+        """Read this slice of a source as soon as there is time; any thread."""
+        self._worker.put(f"{source} {name}", lambda: self._guarded(source, self._read, name, kinds))
+
+    def want_preview(self) -> None:
+        self._worker.put("preview", lambda: self._guarded("reconstructor", self._read_preview))
+
+    def close(self) -> None:
+        self._worker.close(ANSWER_MS / 1e3 + 2)
+
+    def _guarded(self, source: str, read: Callable[..., Picture | Preview | None], *rest: Any) -> None:
+        try:
+            proxy = self._proxies.get(source)
+            if proxy is None:
+                proxy = tango.DeviceProxy(self._devices[source])
+                proxy.set_timeout_millis(ANSWER_MS)
+                self._proxies[source] = proxy
+            found = read(proxy, source, *rest)
+        except tango.DevFailed as error:
+            self._proxies.pop(source, None)
+            self._failed(f"picture of the {source}: {why(error)}")
+            return
+        if found is not None:
+            self._told(found)
+
+    def _read(self, proxy: Any, source: str, name: str, kinds: frozenset[str]) -> Picture | None:
+        attributes = {kind: f"{a}_{name}" for kind, a in SOURCES[source].items() if kind in kinds}
+        wanted = [*attributes.values(), f"geometry_{name}", *(f"{figure}_{name}" for figure in FIGURES)]
+        values = {one.name: _value(one) for one in proxy.read_attributes(wanted)}
+        images = {k: np.asarray(values[a], np.float32) for k, a in attributes.items() if np.size(values[a])}
+        if not images:
+            return None
+        nine = values[f"geometry_{name}"]
+        shape = next(iter(images.values())).shape
+        place = None
+        if np.shape(nine) == (9,):
+            place = SliceGeometry(tuple(nine[:3]), tuple(nine[3:6]), tuple(nine[6:]), *shape)
+        figures = {f: values[f"{f}_{name}"] for f in FIGURES if values[f"{f}_{name}"] is not None}
+        return Picture(name, source, images, place, figures, time.time())
+
+    def _read_preview(self, proxy: Any, source: str) -> Preview | None:
+        stack, twelve = (_value(one) for one in proxy.read_attributes(["preview", "preview_geometry"]))
+        if stack is None or np.shape(twelve) != (12,) or not np.size(stack):
+            return None
+        side = stack.shape[1]
+        return Preview(np.asarray(stack, np.float32).reshape(-1, side, side), np.asarray(twelve))
+
+
+def _value(reading: Any) -> Any:
+    """None where it failed, or is not known."""
+    unknown = reading.has_failed or reading.quality == tango.AttrQuality.ATTR_INVALID
+    return None if unknown else reading.value

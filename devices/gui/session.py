@@ -1,0 +1,208 @@
+"""What the window knows: looks at the devices, the newest pictures, where slices lie and are wanted."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from PyQt6.QtCore import QObject, pyqtSignal
+
+from devices.gui.look import BELL, Look, Seen
+from devices.gui.orders import Orders
+from devices.gui.pictures import Picture, PictureReader, Preview
+from tango_jit.geometry import SliceGeometry
+
+SETTLING_S = 2.0  # so long a slice that was moved here is thought to be where it was brought
+UNDO = 100
+
+
+class Session(QObject):
+    """One per window. Everything here is used in the thread of the window alone; the threads behind it only knock.
+
+    `devices`: member name -> Tango device name; those that are not there are named in words by their looks.
+    """
+
+    seen = pyqtSignal(object)  # Seen
+    picture = pyqtSignal(object)  # Picture
+    preview = pyqtSignal(object)  # Preview
+    placed = pyqtSignal(str)  # a slice is wanted elsewhere, or is told to be
+    slices_changed = pyqtSignal()
+    said = pyqtSignal(str, bool)  # for the journal; is it trouble
+    _knocked = pyqtSignal()
+
+    def __init__(self, devices: Mapping[str, str]) -> None:
+        super().__init__()
+        self.devices = dict(devices)
+        self.looks: dict[str, Seen] = {}
+        self.pictures: dict[str, Picture] = {}
+        self.places: dict[str, SliceGeometry] = {}
+        self.watching = True  # pictures are read
+        self.with_uncertainty = False
+        self._moved_at: dict[str, float] = {}
+        self._before: list[tuple[str, SliceGeometry]] = []
+        self._lock, self._inbox = threading.Lock(), dict[Any, Callable[[], None]]()
+        self._knocked.connect(self._open)
+        self.orders = Orders(devices, self._from_thread("order", self._answered))
+        self._reader = PictureReader(
+            devices, self._from_thread("picture", self._take), self._from_thread("failure", self._failed)
+        )
+        seen, rung = self._from_thread("look", self._look), self._from_thread("bell", self._rung)
+        self._threads = {m: Look(m, device, seen, rung) for m, device in devices.items()}
+
+    # ---- from other threads
+
+    def _from_thread(self, kind: str, handle: Callable[..., None]) -> Callable[..., None]:
+        """A function for other threads, which has this one call `handle`; of looks, bells and pictures the newest."""
+
+        def knock(*arguments: Any) -> None:
+            if kind in ("look", "picture"):
+                key: Any = (kind, getattr(arguments[0], "member", None), getattr(arguments[0], "name", None))
+            elif kind == "bell":
+                key = (kind, *arguments)
+            else:
+                key = (kind, object())
+            with self._lock:
+                first = not self._inbox
+                self._inbox[key] = lambda: handle(*arguments)
+            if first:
+                self._knocked.emit()
+
+        return knock
+
+    def _open(self) -> None:
+        with self._lock:
+            inbox, self._inbox = self._inbox, {}
+        for handle in inbox.values():
+            handle()
+
+    # ---- looks
+
+    def value(self, member: str, name: str, default: Any = None) -> Any:
+        """What an attribute was at the last look; the default where it is not known."""
+        seen = self.looks.get(member)
+        found = seen.values.get(name) if seen is not None else None
+        return default if found is None else found
+
+    @property
+    def source(self) -> str:
+        """Whose pictures are shown: those of the reconstructor where the denoiser does not answer."""
+        seen = self.looks.get("denoiser")
+        alone = "denoiser" not in self.devices or (seen is not None and (seen.trouble or seen.state == "FAULT"))
+        return "reconstructor" if alone else "denoiser"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the slices, as they are at the reconstructor; where it does not answer as they were."""
+        return tuple(self.places)
+
+    def _look(self, seen: Seen) -> None:
+        before = self.looks.get(seen.member)
+        source = self.source
+        self.looks[seen.member] = seen
+        self._tell_changes(before, seen)
+        if seen.member == "reconstructor" and not seen.trouble:
+            self._take_places(seen)
+            if self.value("reconstructor", "preview_frame_number", -1) >= 0 and (
+                before is None or before.values.get("preview_frame_number") != seen.values.get("preview_frame_number")
+            ):
+                self._reader.want_preview()
+        if self.source != source:
+            self.said.emit(f"pictures are those of the {self.source}", self.source != "denoiser")
+            self.read_again()
+        self.seen.emit(seen)
+
+    def _tell_changes(self, before: Seen | None, seen: Seen) -> None:
+        if seen.trouble:
+            if before is None or not before.trouble:
+                self.said.emit(f"{seen.member}: {seen.trouble}", True)
+        elif before is None or before.trouble or (before.state, before.status) != (seen.state, seen.status):
+            if before is None or before.trouble or before.state != seen.state or seen.state in ("ALARM", "FAULT"):
+                self.said.emit(f"{seen.member} {seen.state}: {seen.status}", seen.state in ("ALARM", "FAULT"))
+        for name in ("last_error", "last_jump"):
+            text = seen.values.get(name)
+            if text and before is not None and before.values.get(name) != text:
+                self.said.emit(f"{seen.member}: {text}", name == "last_error")
+
+    def _take_places(self, seen: Seen) -> None:
+        places, now = {}, time.monotonic()
+        for name in (n.removeprefix("geometry_") for n in seen.values if n.startswith("geometry_")):
+            nine, shape = seen.values[f"geometry_{name}"], seen.values.get(f"shape_{name}")
+            if np.shape(nine) != (9,) or np.shape(shape) != (2,):
+                continue  # before the first scan there are no places
+            told = SliceGeometry(tuple(nine[:3]), tuple(nine[3:6]), tuple(nine[6:]), *(int(n) for n in shape))
+            settled = now - self._moved_at.get(name, -np.inf) > SETTLING_S
+            places[name] = told if settled or name not in self.places else self.places[name]
+        changed = [n for n, place in places.items() if self.places.get(n) != place]
+        names_before, self.places = self.names, places
+        if names_before != self.names:
+            self.pictures = {n: p for n, p in self.pictures.items() if n in places}
+            self.slices_changed.emit()
+        for name in changed:
+            self.placed.emit(name)
+
+    # ---- pictures
+
+    def _rung(self, member: str, attribute: str) -> None:
+        if member != self.source or not self.watching or not attribute.startswith(BELL):
+            return
+        self._want(attribute.removeprefix(BELL))
+
+    def _want(self, name: str) -> None:
+        kinds = frozenset({"raw", "denoised"} | ({"uncertainty"} if self.with_uncertainty else set()))
+        self._reader.want(self.source, name, kinds)
+
+    def read_again(self) -> None:
+        """Read all pictures, whether there are new ones or not."""
+        for name in self.names:
+            self._want(name)
+
+    def _take(self, found: Picture | Preview) -> None:
+        if isinstance(found, Preview):
+            self.preview.emit(found)
+        elif found.name in self.places or not self.places:
+            self.pictures[found.name] = found
+            self.picture.emit(found)
+
+    def _failed(self, text: str) -> None:
+        self.said.emit(text, True)
+
+    # ---- places
+
+    def begin_move(self, name: str) -> None:
+        """What follows can be undone as one."""
+        self._before = [*self._before[1 - UNDO :], (name, self.places[name])]
+
+    def move(self, name: str, place: SliceGeometry) -> None:
+        """Bring a slice there: at once here, and at the reconstructor as soon as it takes it."""
+        place = replace(place, rows=self.places[name].rows, cols=self.places[name].cols)
+        self.places[name] = place
+        self._moved_at[name] = time.monotonic()
+        self.placed.emit(name)
+        self.orders.move(name, place.nine)
+
+    def undo(self) -> str:
+        """Take the last move back; returns the name of its slice, "" if there is none."""
+        while self._before:
+            name, place = self._before.pop()
+            if name in self.places:
+                self.move(name, place)
+                return name
+        return ""
+
+    def _answered(self, member: str, order: str, trouble: str) -> None:
+        if trouble and order.startswith("move "):
+            self._moved_at.pop(order.removeprefix("move "), None)  # it is where the reconstructor says
+        if member in self._threads:
+            self._threads[member].now()
+        self.said.emit(f"{member}: {order}: {trouble}" if trouble else f"{member}: {order}", bool(trouble))
+
+    def close(self) -> None:
+        """End all threads."""
+        for look in self._threads.values():
+            look.close()
+        self._reader.close()
+        self.orders.close()

@@ -1,0 +1,275 @@
+"""The slices in space, with the preview volume around them; moved and turned by mouse."""
+
+from __future__ import annotations
+
+import math
+import threading
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+from PyQt6.QtCore import QPoint, QPointF, Qt, QTimer, pyqtSignal
+from PyQt6.QtGui import QColor, QImage, QMouseEvent, QPainter, QPaintEvent, QPen, QResizeEvent, QWheelEvent
+from PyQt6.QtWidgets import QWidget
+
+from devices.gui.contrast import Contrast
+from devices.gui.grid import colour_of
+from devices.gui.pictures import Preview
+from devices.gui.session import Session
+from tango_jit.view import Camera, Haze, Hit, Plane, hit, placing, render
+from tango_jit.view.scene import textured
+
+BACKGROUND = QColor(24, 26, 30)
+REST_MS = 200  # after so long without a movement the picture is made in full resolution
+RADIANS_PER_PIXEL = math.radians(0.4)
+HELP = (
+    "drag a slice: along its normal · Ctrl: in its plane · right button: tilt it · Shift and right button: turn it in "
+    "its plane · wheel on a slice with Ctrl: zoom it · drag beside: look from elsewhere · wheel: nearer"
+)
+
+
+class Space(QWidget):
+    """The view. What is dragged moves at once; its picture follows with the next update of the reconstructor."""
+
+    pointed = pyqtSignal(str)
+    chosen = pyqtSignal(str)  # a slice that was taken by the mouse
+
+    def __init__(self, session: Session, contrast: Contrast) -> None:
+        super().__init__()
+        self._session, self._contrast = session, contrast
+        self.setMouseTracking(True)
+        self.setMinimumSize(240, 200)
+        self.setToolTip(HELP)
+        self.camera = Camera()
+        self._fitted = False
+        self._haze: Haze | None = None
+        self._preview: Preview | None = None
+        self.opacity = 0.4
+        self._taken: Hit | None = None
+        self._name = ""
+        self._at = QPoint()
+        self._image: QImage | None = None
+        self._coarse, self._ready = False, False
+        self._soon, self._rest = QTimer(self, singleShot=True), QTimer(self, singleShot=True)
+        self._soon.timeout.connect(self._draw)
+        self._rest.timeout.connect(self._sharpen)
+        threading.Thread(target=self._compile, name="compile", daemon=True).start()
+        session.picture.connect(self.redraw)
+        session.placed.connect(self.redraw)
+        session.preview.connect(self._take_preview)
+        contrast.changed.connect(self._recolour)
+
+    def _compile(self) -> None:
+        """The first time takes seconds, in which the window is to live."""
+        render([], None, self.camera, (4, 4))
+        self._ready = True
+
+    def set_opacity(self, percent: int) -> None:
+        """Of the preview volume."""
+        self.opacity = percent / 100
+        self._recolour()
+
+    # ---- the picture
+
+    def redraw(self, *_: object) -> None:
+        """Soon; many wishes are one picture."""
+        if not self._soon.isActive():
+            self._soon.start(15)
+
+    def _move_camera(self, camera: Camera) -> None:
+        self.camera = camera
+        self._coarse = True
+        self._rest.start(REST_MS)
+        self.redraw()
+
+    def _sharpen(self) -> None:
+        self._coarse = False
+        self.redraw()
+
+    def _take_preview(self, preview: Preview) -> None:
+        self._preview = preview
+        self._recolour()
+        if not self._fitted:
+            self._fitted = True
+            self.fit()
+
+    def fit(self) -> None:
+        """Look at the whole field of view."""
+        if self._haze is not None:
+            corners = self._haze.corners_mm
+            center = corners.mean(axis=0)
+            radius = np.linalg.norm(corners - center, axis=1).max()
+        elif self._session.places:
+            centers = [place.center_mm for place in self._session.places.values()]
+            center = np.mean(centers, axis=0)
+            radius = max(np.linalg.norm(place.points()[0, 0] - center) for place in self._session.places.values())
+        else:
+            return
+        narrow = max(1.0, self.height() / max(self.width(), 1))
+        fresh = Camera.around(center, narrow * float(radius))
+        self._move_camera(replace(self.camera, target_mm=fresh.target_mm, distance_mm=fresh.distance_mm))
+
+    def _recolour(self, *_: object) -> None:
+        levels = self._contrast.scales["attenuation"].levels
+        if self._preview is not None:
+            low, high = levels or (0.0, float(self._preview.data.max()) or 1.0)
+            bright = np.clip((self._preview.data - low) / (high - low), 0, 1) ** 2  # what is dense, not the haze around
+            self._haze = Haze((255 * bright).astype(np.uint8), self._preview.twelve, self.opacity)
+        self.redraw()
+
+    def planes(self) -> dict[str, Plane]:
+        """The slices where they are wanted, with their newest pictures: that of a new place comes with the next update."""
+        scale = self._contrast.scales["attenuation"]
+        found = {}
+        for name, wanted in self._session.places.items():
+            picture = self._session.pictures.get(name)
+            image = None
+            if picture is not None:
+                image = picture.images.get("denoised", picture.images.get("raw"))
+            if image is None or scale.levels is None:
+                colours = np.full((1, 1, 3), 40, np.uint8)
+            else:
+                colours = textured(image, scale.levels, scale.table)
+            found[name] = Plane(wanted, colours, colour_of(self._session.names, name))
+        return found
+
+    def _draw(self) -> None:
+        if not self._ready:
+            self._soon.start(200)
+            return
+        if not self._fitted and self._session.places:
+            self._fitted = True
+            self.fit()
+        part = 2 if self._coarse or self._taken else 1
+        width, height = max(self.width() // part, 1), max(self.height() // part, 1)
+        picture = render(list(self.planes().values()), self._haze, self.camera, (width, height))
+        shown = QImage(picture.tobytes(), width, height, 4 * width, QImage.Format.Format_RGBA8888_Premultiplied)
+        self._image = shown.copy()
+        self.update()
+
+    def paintEvent(self, event: QPaintEvent | None) -> None:
+        painter = QPainter(self)
+        painter.fillRect(self.rect(), BACKGROUND)
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        painter.setRenderHint(QPainter.RenderHint.SmoothPixmapTransform)
+        box = None if self._haze is None else self._haze.corners_mm
+        if box is not None:
+            self._box(painter, box, behind=True)
+        if self._image is not None:
+            painter.drawImage(self.rect(), self._image)
+        if box is not None:
+            self._box(painter, box, behind=False)
+        if not self._session.places:
+            painter.setPen(QColor(220, 180, 90))
+            painter.drawText(self.rect(), Qt.AlignmentFlag.AlignCenter, self._why_empty())
+
+    def _why_empty(self) -> str:
+        seen = self._session.looks.get("reconstructor")
+        if seen is None:
+            return "looking for the reconstructor"
+        return seen.trouble or f"no slices yet\n{seen.status}"
+
+    def _box(self, painter: QPainter, corners: NDArray[np.float64], *, behind: bool) -> None:
+        """The edges of the field of view behind the slices, or in front of them, and the directions of x, y and z."""
+        places = self.camera.project(corners, self.width(), self.height())
+        farthest = int(np.argmax(places[:, 2]))
+        painter.setPen(QPen(QColor(120, 125, 135, 110 if behind else 170), 1))
+        for i in range(8):
+            for bit in (1, 2, 4):
+                j = i ^ bit
+                if i < j and (farthest in (i, j)) == behind and min(places[i, 2], places[j, 2]) > 0:
+                    painter.drawLine(QPointF(*places[i, :2]), QPointF(*places[j, :2]))
+        if not behind:
+            low, high = corners.min(axis=0), corners.max(axis=0)
+            painter.setPen(QColor(190, 195, 205))
+            for axis, letter in enumerate("xyz"):
+                end = low.copy()
+                end[axis] = high[axis]
+                column, row, depth = self.camera.project(end + 0.05 * (end - low), self.width(), self.height())[0]
+                if depth > 0:
+                    painter.drawText(QPointF(column, row), f"{letter} {high[axis]:.3g} mm")
+
+    def resizeEvent(self, event: QResizeEvent | None) -> None:
+        self.redraw()
+
+    # ---- the mouse
+
+    def under(self, position: QPointF) -> tuple[str, Hit | None]:
+        """The slice under the mouse, and where."""
+        planes = self.planes()
+        found = hit(list(planes.values()), self.camera, position.x(), position.y(), (self.width(), self.height()))
+        return ("", None) if found is None else (list(planes)[found.index], found)
+
+    def mousePressEvent(self, event: QMouseEvent | None) -> None:
+        assert event is not None
+        self._name, self._taken = self.under(event.position())
+        self._at = event.pos()
+        if self._taken is not None:
+            self._session.begin_move(self._name)
+            self.chosen.emit(self._name)
+
+    def mouseMoveEvent(self, event: QMouseEvent | None) -> None:
+        assert event is not None
+        if event.buttons() == Qt.MouseButton.NoButton:
+            name, found = self.under(event.position())
+            if found is not None:
+                x, y, z = found.point_mm
+                self.pointed.emit(f"{name}   x {x:.3f}  y {y:.3f}  z {z:.3f} mm")
+            return
+        moved = event.pos() - self._at
+        self._at = event.pos()
+        if self._taken is None:
+            self._move_camera(self.camera.orbited(-moved.x() * RADIANS_PER_PIXEL, moved.y() * RADIANS_PER_PIXEL))
+        elif self._name in self._session.places:
+            self._drag(moved, event)
+
+    def _drag(self, moved: QPoint, event: QMouseEvent) -> None:
+        place = self._session.places[self._name]
+        right, up, _ = self.camera.axes
+        shift = (moved.x() * right - moved.y() * up) * self.camera.mm_per_pixel(self.height())
+        across = placing.normal(place)
+        shifted, control = (
+            event.modifiers() & Qt.KeyboardModifier.ShiftModifier,
+            (event.modifiers() & Qt.KeyboardModifier.ControlModifier),
+        )
+        if event.buttons() & Qt.MouseButton.RightButton:
+            if shifted:
+                place = placing.turned(place, across, moved.x() * RADIANS_PER_PIXEL)
+            else:
+                axis = moved.x() * up + moved.y() * right  # as a ball is turned by a hand on it
+                if moved.manhattanLength():
+                    place = placing.turned(place, axis, math.hypot(moved.x(), moved.y()) * RADIANS_PER_PIXEL)
+        elif control:
+            place = placing.shifted(place, shift - across * (across @ shift))
+        else:
+            place = placing.shifted(place, across * self._along(across, moved))
+        self._session.move(self._name, place)
+
+    def _along(self, across: NDArray[np.float64], moved: QPoint) -> float:
+        """How far along a direction the mouse was moved, in mm: as the direction appears in the picture."""
+        ends = self.camera.project(
+            [self._session.places[self._name].center_mm + n * across for n in (0.0, 1.0)], self.width(), self.height()
+        )
+        seen = ends[1, :2] - ends[0, :2]
+        length = float(seen @ seen)
+        slope = self.camera.mm_per_pixel(self.height())
+        if length * slope**2 < 0.04:  # it points at the eye: up is away
+            return -moved.y() * slope
+        return float(np.array([moved.x(), moved.y()]) @ seen) / length
+
+    def mouseReleaseEvent(self, event: QMouseEvent | None) -> None:
+        self._taken = None
+        self.redraw()
+
+    def mouseDoubleClickEvent(self, event: QMouseEvent | None) -> None:
+        self.fit()
+
+    def wheelEvent(self, event: QWheelEvent | None) -> None:
+        assert event is not None
+        factor = 1.15 ** (event.angleDelta().y() / 120)
+        name, found = self.under(event.position())
+        if found is not None and event.modifiers() & Qt.KeyboardModifier.ControlModifier:
+            self._session.begin_move(name)
+            self._session.move(name, placing.zoomed(self._session.places[name], 1 / factor, found.point_mm))
+        else:
+            self._move_camera(self.camera.nearer(factor))

@@ -1,0 +1,51 @@
+"""What a picture needs to be read: levels between which its colours lie, a bar that gives its scale."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+NICE = (1.0, 2.0, 5.0)
+LOOKED_AT = 20_000  # values an image: percentiles of more are the same to the eye
+
+
+def levels(images: Iterable[ArrayLike], beyond_percent: float = 0.5) -> tuple[float, float] | None:
+    """Levels that leave so many percent of all values below, and above; None: there are no numbers.
+
+    Finite values alone count. Equal ones get levels around them.
+    """
+    values = np.concatenate([np.zeros(0, np.float32), *(_some(image) for image in images)])
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return None
+    low, high = (float(x) for x in np.percentile(values, [beyond_percent, 100 - beyond_percent]))
+    if high > low:
+        return low, high
+    apart = max(abs(low) * 1e-3, 1e-12)
+    return low - apart, high + apart
+
+
+def even_levels(images: Iterable[ArrayLike], beyond_percent: float = 0.5) -> tuple[float, float] | None:
+    """As `levels`, the same on both sides of zero: for differences."""
+    found = levels((np.abs(np.asarray(image)) for image in images), 2 * beyond_percent)
+    return None if found is None else (-abs(found[1]), abs(found[1]))
+
+
+def bar_length(width: float, most: float = 0.3) -> float:
+    """1, 2 or 5 times a power of ten: the largest that is at most so much of the `width`, which has the same unit.
+
+    Raises ValueError for a width that is not positive.
+    """
+    if not (math.isfinite(width) and width > 0):
+        raise ValueError(f"width: expected a positive number, got {width}")
+    limit = width * most
+    power = 10.0 ** math.floor(math.log10(limit))
+    return max(n * p for n in NICE for p in (power / 10, power) if n * p <= limit * (1 + 1e-9))
+
+
+def _some(image: ArrayLike) -> NDArray[np.float32]:
+    values = np.asarray(image, np.float32).ravel()
+    return values[:: max(1, len(values) // LOOKED_AT)]
