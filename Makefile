@@ -6,12 +6,13 @@ BIN := $(VENV)/bin
 WORKERS ?= auto
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 
-.PHONY: help venv oracle cuda demo test lint bench wheel-test clean
+.PHONY: help venv oracle cuda gui demo test lint bench wheel-test clean
 
 help:
 	@echo "make venv        the virtual environment $(VENV), for users and developers"
 	@echo "make oracle      the ASTRA toolbox (GPL-3.0, 440 MB) into it, which some tests compare with"
 	@echo "make cuda        CuPy and the compiler NVRTC (340 MB) into it, by which the tests compile the CUDA sources"
+	@echo "make gui         the operator window into it (Qt, 100 MB); by itself with make demo where there is a display"
 	@echo "make demo        servers, a replayed scan and a live table; Ctrl-C stops everything"
 	@echo "make test        all tests;  make test ARGS='-k window'  some of them"
 	@echo "make lint        ruff, pyright, import-linter"
@@ -42,8 +43,15 @@ $(VENV)/installed-cuda: $(VENV)/installed-dev
 	$(INSTALL) ".[dev,cuda]"
 	touch $@
 
-demo: $(VENV)/installed
+# Where there is a display the operator window comes along: Qt, 100 MB more.
+demo: $(VENV)/installed$(if $(DISPLAY)$(WAYLAND_DISPLAY),-gui)
 	$(BIN)/tango-jit demo $(ARGS)
+
+gui: $(VENV)/installed-gui
+
+$(VENV)/installed-gui: $(VENV)/installed
+	$(INSTALL) ".[gui]"
+	touch $@
 
 test: venv
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile $(ARGS)

@@ -112,9 +112,16 @@ class Door(Device, metaclass=DoorMeta):
         self.snapshot = self.service.values
 
     def show(self, signal: Signal, value: Any) -> Any:
-        """A value in Tango's form: enums as index, what is not known yet as invalid."""
+        """A value in Tango's form: enums as index, what is not known yet as invalid.
+
+        Of a setting it is also what was set last, whoever set it: clients fill their input fields with that.
+        """
         if signal.kind == "enum" and not signal.shape:
-            return signal.choices.index(value)
+            value = signal.choices.index(value)
+        if signal.writable and np.size(value):
+            self.get_device_attr().get_w_attr_by_name(signal.name).set_write_value(value)
+        if signal.kind == "enum" and not signal.shape:
+            return value
         if signal.shape and value.size == 0:
             empty = np.zeros((1,) * len(signal.shape), value.dtype)
             return empty, time.time(), AttrQuality.ATTR_INVALID

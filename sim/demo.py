@@ -9,7 +9,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,10 +17,12 @@ import tango
 import typer
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
 from devices.deployment import Deployment
+from devices.gui.command import opened
 from sim.judgement import Judged, judge
 from sim.prepared import prepared
 from sim.report import Recorder, write_report
@@ -95,10 +97,11 @@ def demo(
                 host = deployment.up()
             console.print(f"TANGO_HOST=[bold]{host}[/]   devices: {', '.join(deployment.devices.values())}")
             console.print(f"replaying {path} at {frame_period:g} ms a frame; Ctrl-C ends it")
-            if gui:
-                console.print("[dim]No operator window is installed: read the devices with any Tango client.[/]")
             settings = {"recording": str(path), "frame_period_s": frame_period / 1e3, "loop": loop or recording is None}
-            recorder = replay(deployment, host, settings, duration, ended, happenings, others, slice_pixels)
+            with opened(host, folder / "window.log") if gui else nullcontext("") as why_not:
+                if why_not:
+                    console.print(f"[dim]{escape(why_not)}: read the devices with any Tango client[/]", highlight=False)
+                recorder = replay(deployment, host, settings, duration, ended, happenings, others, slice_pixels)
             console.print()
         finally:
             with console.status("ending the servers ..."):

@@ -9,7 +9,7 @@ import signal
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 os.environ.setdefault("QT_API", "pyqt6")  # read by Taurus
 os.environ.setdefault("PYQTGRAPH_QT_LIB", "PyQt6")
@@ -49,8 +49,8 @@ def application() -> Any:
         return existing
     app = TaurusApplication([], app_name="tango-jit", cmd_line_parser=None)
     # Taurus's clean-up at exit holds Python while Tango's waits for a thread of events, which may wait for Python.
-    atexit.unregister(taurus.Manager().cleanUp)
-    atexit.unregister(taurus.Factory("tango").cleanUp)
+    atexit.unregister(cast(Any, taurus.Manager()).cleanUp)
+    atexit.unregister(cast(Any, taurus.Factory("tango")).cleanUp)
     app.setStyle("Fusion")
     palette = QPalette()
     for role, colour in DARK.items():

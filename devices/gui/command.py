@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import os
+import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import tango
 import typer
@@ -24,10 +28,11 @@ Device = Annotated[
     list[str] | None,
     typer.Option(help="MEMBER=NAME: another device for a member, also of another database; empty: there is none."),
 ]
+ENDING_S = 10.0
 INSTALL = "pip install 'tango-jit[gui]'"
 LIBRARIES = (
-    "apt install libegl1 libgl1 libdbus-1-3 libfontconfig1 libxkbcommon-x11-0 libxcb-cursor0 libxcb-icccm4 libxcb-keysyms1 "
-    "libxcb-image0 libxcb-randr0 libxcb-render-util0 libxcb-shape0 libxcb-xinerama0 libxcb-xkb1"
+    "apt install libegl1 libgl1 libdbus-1-3 libfontconfig1 libxkbcommon-x11-0 libxcb-cursor0 libxcb-icccm4 "
+    "libxcb-keysyms1 libxcb-image0 libxcb-randr0 libxcb-render-util0 libxcb-shape0 libxcb-xinerama0 libxcb-xkb1"
 )
 
 
@@ -102,8 +107,36 @@ def has_display() -> bool:
     return chosen in ("offscreen", "minimal", "vnc") or shown or sys.platform != "linux"
 
 
+@contextmanager
+def opened(host: str, log: Path) -> Iterator[str]:
+    """The window of the devices of a database while the block runs, in a process of its own; its words go to `log`.
+
+    Gives why there is none; "" where there is one. Closing it ends nothing else.
+    """
+    if not has_display():
+        yield "no operator window: there is no display"
+        return
+    if find_spec("PyQt6") is None or find_spec("taurus") is None:
+        yield f"no operator window: it is not installed ({INSTALL})"
+        return
+    command = [sys.executable, "-m", "devices.cli", "gui"]
+    with open(log, "ab") as out:
+        process = subprocess.Popen(
+            command, env=os.environ | {"TANGO_HOST": host}, stdin=subprocess.DEVNULL, stdout=out, stderr=out
+        )
+    try:
+        yield ""
+    finally:
+        process.terminate()
+        try:
+            process.wait(ENDING_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
 def missing_library() -> str:
-    """What keeps Qt from opening windows on an X display, in words; "": nothing. (Qt itself would abort the process.)"""
+    """Why Qt cannot open windows on an X display; "": it can. (Qt itself would abort the process.)"""
     from PyQt6.QtCore import QLibraryInfo
 
     plugins = Path(QLibraryInfo.path(QLibraryInfo.LibraryPath.PluginsPath))
@@ -126,6 +159,6 @@ def _loaded() -> Any:
     return application
 
 
-def _fail(text: str) -> Any:
+def _fail(text: str) -> NoReturn:
     console.print(f"[red]{escape(text)}[/]", highlight=False)
     raise typer.Exit(1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pyqtgraph as pg
@@ -22,7 +23,7 @@ MAPS = {
     "magma": "magma",
     "inferno": "inferno",
     "cividis": "cividis",
-    "blue to red": "CET-D1A",
+    "blue to red": "CET-D4",
 }
 FIRST = {"attenuation": "grey", "difference": "blue to red", "uncertainty": "magma"}
 BINS = 200
@@ -41,7 +42,8 @@ class Scale:
     @property
     def table(self) -> NDArray[np.uint8]:
         """(256, 3)."""
-        return pg.colormap.get(MAPS[self.map]).getLookupTable(nPts=256, alpha=False)
+        colours: Any = pg.colormap.get(MAPS[self.map])
+        return colours.getLookupTable(nPts=256, alpha=False)
 
 
 class Contrast(QWidget):
@@ -58,7 +60,7 @@ class Contrast(QWidget):
         self._follows.setToolTip("The levels follow the pictures: 0.5 % of all pixels are below, and above")
         fit = QPushButton("fit")
         fit.setToolTip("Fit the levels to the pictures once")
-        self._histogram = pg.HistogramLUTWidget(fillHistogram=True)
+        self._histogram: Any = pg.HistogramLUTWidget(fillHistogram=True)
         self._histogram.item.gradient.hide()
         self._histogram.item.axis.setLabel("1/mm")
         self._histogram.setMinimumSize(110, 120)

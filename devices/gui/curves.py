@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyqtgraph as pg
@@ -124,7 +124,7 @@ class Curves(QWidget):
     def __init__(self, session: Session) -> None:
         super().__init__()
         self._session = session
-        self._area = pg.GraphicsLayoutWidget()
+        self._area: Any = pg.GraphicsLayoutWidget()
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self._area)
@@ -145,7 +145,7 @@ class Curves(QWidget):
         item = self._area.addPlot(0, column, axisItems={"bottom": axis})
         item.setTitle(f"{plot.title}{f' ({plot.unit})' if plot.unit else ''}", size="9pt")
         item.showGrid(x=True, y=True, alpha=0.2)
-        item.addLegend(offset=(4, 2), labelTextSize="8pt", verSpacing=-6)
+        item.addLegend(offset=(4, 2), labelTextSize="8pt", verSpacing=-6, brush=pg.mkBrush(29, 31, 35, 190))
         item.setLogMode(y=plot.logarithmic)
         item.setClipToView(True)
         if plot.title == "accuracy":

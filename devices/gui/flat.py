@@ -68,7 +68,9 @@ class Pane:
         self._label.setParentItem(self.view)
         self._label.anchor((0, 0), (0, 0), offset=(4, 0))
         self._missing = pg.TextItem("", color=(220, 180, 90), anchor=(0.5, 0.5))
-        self._bar = pg.ScaleBar(size=1, suffix="", pen=pg.mkPen((230, 230, 230)), brush=pg.mkBrush((230, 230, 230)))
+        self._bar: Any = pg.ScaleBar(
+            size=1, suffix="", pen=pg.mkPen((230, 230, 230)), brush=pg.mkBrush((230, 230, 230))
+        )
         self._bar.setParentItem(self.view)
         self._bar.anchor((1, 1), (1, 1), offset=(-12, -18))
         self._lines: dict[str, pg.PlotCurveItem] = {}
@@ -83,12 +85,14 @@ class Pane:
         self.view.whole.connect(self.fit)
         self.say("waiting for a picture")
 
-    def show(self, values: Image, place: SliceGeometry, text: str) -> None:
-        """An image (rows, cols) of the slice at `place`."""
-        width, height = np.linalg.norm(place.u_mm), np.linalg.norm(place.v_mm)
+    def show(
+        self, values: Image, place: SliceGeometry, text: str, levels: tuple[float, float], table: NDArray[np.uint8]
+    ) -> None:
+        """An image (rows, cols) of the slice at `place`; levels and table: see `colour`."""
+        width, height = float(np.linalg.norm(place.u_mm)), float(np.linalg.norm(place.v_mm))
         resized = self.place is None or not np.allclose((width, height), self.size_mm(), rtol=1e-9)
         self.place, self.values = place, values
-        self._image.setImage(values, autoLevels=False)
+        self._image.setImage(values, autoLevels=False, levels=levels, lut=table)
         self._image.setRect(QRectF(0, 0, width, height))
         self._missing.setText("")
         self.title(text)
@@ -119,9 +123,8 @@ class Pane:
 
     def title(self, text: str) -> None:
         colour = "#{:02x}{:02x}{:02x}".format(*self._colour)
-        self._label.setText(
-            f'<b style="color:{colour}">{self.name}</b> <span style="color:#ccc">{self.kind}  {text}</span>'
-        )
+        name = f'<b style="color:{colour}">{self.name}</b>'
+        self._label.setText(f'<span style="background:#181a1e; color:#ccc">{name} {self.kind}  {text}</span>')
 
     def colour(self, levels: tuple[float, float], table: NDArray[np.uint8]) -> None:
         """Levels in the unit of the values, and a table (n, 3) of colours."""
@@ -142,7 +145,7 @@ class Pane:
     def size_mm(self) -> NDArray[np.float64]:
         """(width, height)."""
         assert self.place is not None
-        return np.array([np.linalg.norm(self.place.u_mm), np.linalg.norm(self.place.v_mm)])
+        return np.array([np.linalg.norm(self.place.u_mm), np.linalg.norm(self.place.v_mm)], np.float64)
 
     def fractions(self, point: QPointF) -> tuple[float, float]:
         """A place of the view as fractions of the edges."""

@@ -8,7 +8,7 @@ import numpy as np
 import pyqtgraph as pg
 from numpy.typing import NDArray
 from PyQt6.QtCore import QPointF, QRectF, pyqtSignal
-from PyQt6.QtWidgets import QComboBox, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
+from PyQt6.QtWidgets import QComboBox, QPushButton, QToolBar, QVBoxLayout, QWidget
 
 from devices.gui.contrast import GROUPS, Contrast
 from devices.gui.flat import Pane, link
@@ -47,24 +47,23 @@ class Grid(QWidget):
         super().__init__()
         self._session, self._contrast = session, contrast
         self.panes: dict[tuple[str, str], Pane] = {}
-        self._area = pg.GraphicsLayoutWidget()
+        self._area: Any = pg.GraphicsLayoutWidget()
         self._area.ci.layout.setSpacing(3)
         self._area.ci.layout.setContentsMargins(0, 0, 0, 0)
         self._slice = QComboBox()
         self._slice.setToolTip("Which slices are shown flat")
-        self.kinds = {kind: QPushButton(kind, checkable=True, checked=kind in KINDS[:2]) for kind in KINDS}
-        self.region = QPushButton("draw region", checkable=True)
+        self.kinds = {kind: _switch(kind, kind in KINDS[:2]) for kind in KINDS}
+        self.region = _switch("draw region", False)
         self.region.setToolTip("Drag a rectangle in a picture: there the trainer takes its samples from")
         undo, whole, cut = QPushButton("undo move"), QPushButton("whole"), QPushButton("zoom into view")
         cut.setToolTip("Reconstruct what the pictures show of the chosen slice now, with all its pixels")
         whole.setToolTip("Twice as wide and high, up to the whole field of view")
-        bar = QHBoxLayout()
-        for widget in (self._slice, *self.kinds.values(), QLabel(""), self.region, cut, whole, undo):
+        bar = QToolBar()  # what has no room in it is found behind an arrow
+        for widget in (self._slice, *self.kinds.values(), self.region, cut, whole, undo):
             bar.addWidget(widget)
-        bar.addStretch(1)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.addLayout(bar)
+        layout.addWidget(bar)
         layout.addWidget(self._area)
         undo.clicked.connect(session.undo)
         cut.clicked.connect(self.zoom_into_view)
@@ -140,11 +139,12 @@ class Grid(QWidget):
                 self._contrast.take(picture.name, kind, None)
                 pane.say(self._missing(kind))
                 continue
-            pane.show(images[kind], place, _figures(kind, picture))
             self._contrast.take(picture.name, kind, images[kind])
             scale = self._contrast.scales[GROUPS[kind]]
-            if scale.levels is not None:
-                pane.colour(scale.levels, scale.table)
+            if scale.levels is None:
+                pane.say(f"{kind}: the picture has no numbers")
+            else:
+                pane.show(images[kind], place, _figures(kind, picture), scale.levels, scale.table)
         self._cross(picture.name)
 
     def _missing(self, kind: str) -> str:
@@ -250,7 +250,7 @@ class Grid(QWidget):
         if place is None or around is None:
             return
         most = max(around[3] - around[0], around[4] - around[1], around[5] - around[2])
-        longest = max(np.linalg.norm(place.u_mm), np.linalg.norm(place.v_mm))
+        longest = float(max(np.linalg.norm(place.u_mm), np.linalg.norm(place.v_mm)))
         wide = placing.zoomed(place, min(2.0, most / longest))
         if 2 * longest >= most:
             middle = (np.array(around[:3]) + np.array(around[3:])) / 2
@@ -271,6 +271,13 @@ class Grid(QWidget):
             values = "   ".join(f"{k} {v:.5g}" for k, v in found.items() if v is not None)
             self.pointed.emit(f"{name}   x {x:.3f}  y {y:.3f}  z {z:.3f} mm   {values + ' 1/mm' if values else ''}")
             return
+
+
+def _switch(text: str, on: bool) -> QPushButton:
+    button = QPushButton(text)
+    button.setCheckable(True)
+    button.setChecked(on)
+    return button
 
 
 def _figures(kind: str, picture: Picture) -> str:

@@ -88,7 +88,8 @@ class PictureReader:
         attributes = {kind: f"{a}_{name}" for kind, a in SOURCES[source].items() if kind in kinds}
         wanted = [*attributes.values(), f"geometry_{name}", *(f"{figure}_{name}" for figure in FIGURES)]
         values = {one.name: _value(one) for one in proxy.read_attributes(wanted)}
-        images = {k: np.asarray(values[a], np.float32) for k, a in attributes.items() if np.size(values[a])}
+        found = {k: values[a] for k, a in attributes.items() if values[a] is not None and np.size(values[a])}
+        images = {kind: np.asarray(image, np.float32) for kind, image in found.items()}
         if not images:
             return None
         nine = values[f"geometry_{name}"]

@@ -42,7 +42,7 @@ class Session(QObject):
         self.places: dict[str, SliceGeometry] = {}
         self.watching = True  # pictures are read
         self.with_uncertainty = False
-        self._moved_at: dict[str, float] = {}
+        self.moved_at: dict[str, float] = {}
         self._before: list[tuple[str, SliceGeometry]] = []
         self._lock, self._inbox = threading.Lock(), dict[Any, Callable[[], None]]()
         self._knocked.connect(self._open)
@@ -119,9 +119,8 @@ class Session(QObject):
         if seen.trouble:
             if before is None or not before.trouble:
                 self.said.emit(f"{seen.member}: {seen.trouble}", True)
-        elif before is None or before.trouble or (before.state, before.status) != (seen.state, seen.status):
-            if before is None or before.trouble or before.state != seen.state or seen.state in ("ALARM", "FAULT"):
-                self.said.emit(f"{seen.member} {seen.state}: {seen.status}", seen.state in ("ALARM", "FAULT"))
+        elif before is None or before.trouble or before.state != seen.state:
+            self.said.emit(f"{seen.member} {seen.state}: {seen.status}", seen.state in ("ALARM", "FAULT"))
         for name in ("last_error", "last_jump"):
             text = seen.values.get(name)
             if text and before is not None and before.values.get(name) != text:
@@ -130,11 +129,11 @@ class Session(QObject):
     def _take_places(self, seen: Seen) -> None:
         places, now = {}, time.monotonic()
         for name in (n.removeprefix("geometry_") for n in seen.values if n.startswith("geometry_")):
-            nine, shape = seen.values[f"geometry_{name}"], seen.values.get(f"shape_{name}")
-            if np.shape(nine) != (9,) or np.shape(shape) != (2,):
+            nine, shape = seen.values[f"geometry_{name}"], seen.values.get(f"shape_{name}", ())
+            if nine is None or shape is None or len(nine) != 9 or len(shape) != 2:
                 continue  # before the first scan there are no places
             told = SliceGeometry(tuple(nine[:3]), tuple(nine[3:6]), tuple(nine[6:]), *(int(n) for n in shape))
-            settled = now - self._moved_at.get(name, -np.inf) > SETTLING_S
+            settled = now - self.moved_at.get(name, -np.inf) > SETTLING_S
             places[name] = told if settled or name not in self.places else self.places[name]
         changed = [n for n, place in places.items() if self.places.get(n) != place]
         names_before, self.places = self.names, places
@@ -180,7 +179,7 @@ class Session(QObject):
         """Bring a slice there: at once here, and at the reconstructor as soon as it takes it."""
         place = replace(place, rows=self.places[name].rows, cols=self.places[name].cols)
         self.places[name] = place
-        self._moved_at[name] = time.monotonic()
+        self.moved_at[name] = time.monotonic()
         self.placed.emit(name)
         self.orders.move(name, place.nine)
 
@@ -195,7 +194,7 @@ class Session(QObject):
 
     def _answered(self, member: str, order: str, trouble: str) -> None:
         if trouble and order.startswith("move "):
-            self._moved_at.pop(order.removeprefix("move "), None)  # it is where the reconstructor says
+            self.moved_at.pop(order.removeprefix("move "), None)  # it is where the reconstructor says
         if member in self._threads:
             self._threads[member].now()
         self.said.emit(f"{member}: {order}: {trouble}" if trouble else f"{member}: {order}", bool(trouble))

@@ -23,6 +23,11 @@ SHOWN: Mapping[str, tuple[str, ...]] = {  # what a shift needs; `all` of a devic
     "recorder": ("folder", "file_name", "title", "every_s", "keep_raw", "keep_projections", "pre_trigger_s"),
 }  # fmt: skip
 
+LIGHT = """
+QScrollArea, QScrollArea > QWidget > QWidget, QLineEdit, QComboBox, QAbstractSpinBox { background-color: #dcdee2 }
+QLabel, QLineEdit, QComboBox, QAbstractSpinBox { color: #16181c }
+"""
+
 
 class Settings(QTabWidget):
     """A form for each device, made when it first answers: until then words stand in its place."""
@@ -62,6 +67,8 @@ class Settings(QTabWidget):
 
         form = TaurusForm(withButtons=True)
         form.setModel([f"{self._session.devices[member]}/{name}" for name in SHOWN[member] if name in seen.settings])
+        # Taurus tells the quality of a reading by a bright background; its labels are black.
+        form.setStyleSheet(LIGHT)
         self._pages[member].addWidget(form)
         self._words[member].hide()
         self.forms[member] = form

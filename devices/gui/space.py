@@ -1,5 +1,8 @@
 """The slices in space, with the preview volume around them; moved and turned by mouse."""
 
+# pyright: reportIncompatibleMethodOverride=false
+# (In the stubs of Qt the parameters of event handlers have no names of their own.)
+
 from __future__ import annotations
 
 import math
@@ -50,7 +53,9 @@ class Space(QWidget):
         self._at = QPoint()
         self._image: QImage | None = None
         self._coarse, self._ready = False, False
-        self._soon, self._rest = QTimer(self, singleShot=True), QTimer(self, singleShot=True)
+        self._soon, self._rest = QTimer(self), QTimer(self)
+        for timer in (self._soon, self._rest):
+            timer.setSingleShot(True)
         self._soon.timeout.connect(self._draw)
         self._rest.timeout.connect(self._sharpen)
         threading.Thread(target=self._compile, name="compile", daemon=True).start()
@@ -118,7 +123,7 @@ class Space(QWidget):
         self.redraw()
 
     def planes(self) -> dict[str, Plane]:
-        """The slices where they are wanted, with their newest pictures: that of a new place comes with the next update."""
+        """The slices where they are wanted, with their newest pictures: that of a new place follows."""
         scale = self._contrast.scales["attenuation"]
         found = {}
         for name, wanted in self._session.places.items():

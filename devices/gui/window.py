@@ -1,12 +1,25 @@
 """The operator window: slices in space and flat, curves, controls, settings, a journal."""
 
+# pyright: reportIncompatibleMethodOverride=false
+# (In the stubs of Qt the parameters of event handlers have no names of their own.)
+
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 from PyQt6.QtCore import QEvent, QSettings, Qt, QTimer
 from PyQt6.QtGui import QCloseEvent, QShowEvent
-from PyQt6.QtWidgets import QDockWidget, QLabel, QMainWindow, QScrollArea, QSizePolicy, QSlider, QToolBar, QVBoxLayout, QWidget
+from PyQt6.QtWidgets import (
+    QDockWidget,
+    QLabel,
+    QMainWindow,
+    QScrollArea,
+    QSizePolicy,
+    QSlider,
+    QToolBar,
+    QVBoxLayout,
+    QWidget,
+)
 
 from devices.gui.contrast import Contrast
 from devices.gui.controls import Controls

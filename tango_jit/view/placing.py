@@ -80,7 +80,7 @@ def fractions(place: SliceGeometry, point_mm: ArrayLike) -> Array:
     """(2,) what `at` takes, of the point's foot on the plane."""
     edges = np.stack([place.u_mm, place.v_mm], axis=1)
     offset = np.asarray(point_mm, np.float64) - np.array(place.origin_mm)
-    return np.linalg.lstsq(edges, offset, rcond=None)[0]
+    return np.asarray(np.linalg.lstsq(edges, offset, rcond=None)[0], np.float64)
 
 
 def crossing(place: SliceGeometry, other: SliceGeometry) -> Array | None:
@@ -132,10 +132,9 @@ def cut_of_box(place: SliceGeometry, box: Box) -> Array | None:
     across = normal(place)
     above = (corners - np.array(place.origin_mm)) @ across
     found = [corners[i] for i in range(8) if abs(above[i]) < 1e-9]
-    for i in range(8):
-        for j in (i ^ 1, i ^ 2, i ^ 4):
-            if i < j and above[i] * above[j] < 0 and min(abs(above[i]), abs(above[j])) >= 1e-9:
-                found.append(corners[i] + (corners[j] - corners[i]) * above[i] / (above[i] - above[j]))
+    edges = [(i, i ^ bit) for i in range(8) for bit in (1, 2, 4) if i < i ^ bit]
+    cut = [(i, j) for i, j in edges if above[i] * above[j] < 0 and min(abs(above[i]), abs(above[j])) >= 1e-9]
+    found += [corners[i] + (corners[j] - corners[i]) * above[i] / (above[i] - above[j]) for i, j in cut]
     if len(found) < 3:
         return None
     points = np.array([fractions(place, point) for point in found])
@@ -146,8 +145,11 @@ def cut_of_box(place: SliceGeometry, box: Box) -> Array | None:
 
 @dataclass(frozen=True)
 class Placement:
-    """A slice in numbers that people write. `azimuth_deg` (from x towards y) and `elevation_deg` (above the horizon)
-    say where the normal points; `roll_deg` is how far the columns' direction is turned about it, from the horizontal."""
+    """A slice in numbers that people write.
+
+    `azimuth_deg` (from x towards y) and `elevation_deg` (above the horizon) say where the normal points; `roll_deg` is
+    how far the columns' direction is turned about it, from the horizontal.
+    """
 
     x_mm: float
     y_mm: float

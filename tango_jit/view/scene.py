@@ -132,15 +132,15 @@ def _inverse(place: SliceGeometry) -> Array:
     u, v = np.array(place.u_mm), np.array(place.v_mm)
     across = np.cross(u, v)
     matrix = np.linalg.inv(np.stack([u, v, across / np.linalg.norm(across)], axis=1))
-    return np.column_stack([matrix, -matrix @ np.array(place.origin_mm)])
+    return np.asarray(np.column_stack([matrix, -matrix @ np.array(place.origin_mm)]), np.float64)
 
 
 def _voxels(haze: Haze) -> Array:
     """(3, 4) that gives (column, row, slice) of a point; voxel i reaches from i to i + 1."""
     origin, u, v, step = np.asarray(haze.twelve, np.float64).reshape(4, 3)
-    slices, rows, cols = haze.brightness.shape
+    _, rows, cols = haze.brightness.shape
     matrix = np.linalg.inv(np.stack([u / cols, v / rows, step], axis=1))
-    return np.column_stack([matrix, -matrix @ (origin - step / 2)])
+    return np.asarray(np.column_stack([matrix, -matrix @ (origin - step / 2)]), np.float64)
 
 
 @njit(error_model="numpy", nogil=True, cache=True)

@@ -76,6 +76,10 @@ class SmallDoor(Door):
     def Bear(self, load: float) -> None:
         self.guarded(lambda: self.service.bear(load), "Bear")
 
+    @order("Set another period.", float)
+    def Preset(self, period: float) -> None:
+        self.guarded(lambda: self.service.publish(period_s=period), "Preset")
+
     @order("Fail for a reason of this kind.", str)
     def Refuse(self, kind: str) -> None:
         self.guarded(lambda: self.service.refuse(kind), "Refuse")
@@ -132,6 +136,19 @@ def test_settings_are_written_and_refused_in_words(proxy):
         proxy.even = 3
     assert caught.value.args[0].reason == "JIT_InvalidValue"
     assert proxy.even == 0
+
+
+def test_what_is_set_stands_in_input_fields(proxy):
+    """Clients fill them with the set value of a reading, also before anybody wrote, and of what the device changed."""
+    proxy.place = [1.0, 2.0, 3.0]
+    for name, value in (("period_s", 1.0), ("mode", 0), ("word", "hello"), ("even", 0)):
+        assert proxy.read_attribute(name).w_value == value, name
+    assert list(proxy.read_attribute("place").w_value) == [1.0, 2.0, 3.0]
+    proxy.mode = "SLOW"
+    assert proxy.read_attribute("mode").w_value == 1
+    with Events(proxy, "period_s", keep=lambda reading: (reading.value, reading.w_value)) as events:
+        proxy.Preset(0.25)
+        assert events.wait(lambda seen: seen[0] == 0.25) == (0.25, 0.25)
 
 
 def test_one_read_is_one_snapshot(proxy):

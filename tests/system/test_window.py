@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -63,8 +64,8 @@ def window(screen: str, system: Any, recording: Path) -> Iterator[Any]:
         wait_until(lambda n=name: np.size(system.reconstructor.read_attribute(f"shape_{n}").value) == 2, what="a scan")
         system.reconstructor.write_attribute(f"shape_{name}", [SLICES, SLICES])
     application()
-    errors: list[BaseException] = []
-    before, sys.excepthook = sys.excepthook, lambda kind, error, trace: errors.append(error)
+    errors: list[str] = []
+    before, sys.excepthook = sys.excepthook, lambda *error: errors.append("".join(traceback.format_exception(*error)))
     found = Window({member: system.name(member) for member in system.deployment.devices}, remember=False)
     found.resize(1600, 1000)
     found.show()
@@ -76,7 +77,7 @@ def window(screen: str, system: Any, recording: Path) -> Iterator[Any]:
         found.close()
         settle()
         sys.excepthook = before
-    assert not errors, errors
+    assert not errors, "\n".join(dict.fromkeys(errors))
 
 
 def settle(seconds: float = 0.05) -> None:
@@ -170,7 +171,9 @@ def test_a_slice_is_dragged_and_its_picture_follows(window: Any, system: Any) ->
     moved = wanted - before
     assert abs(moved[2]) > 0.02 * np.linalg.norm(before[3:6])  # along its normal, z
     assert np.abs(np.delete(moved, 2)).max() < 1e-6 * abs(moved[2])
-    until(lambda: np.allclose(system.reconstructor.read_attribute("geometry_xy").value, wanted), what="the reconstructor")
+    until(
+        lambda: np.allclose(system.reconstructor.read_attribute("geometry_xy").value, wanted), what="the reconstructor"
+    )
     until(lambda: np.allclose(window.session.pictures["xy"].place.nine, wanted), what="a picture of the new place")
     assert np.allclose(window.grid.panes["xy", "raw"].place.nine, wanted)
     assert window.session.undo() == "xy"
@@ -197,7 +200,8 @@ def test_a_slice_is_tilted_and_zoomed_by_mouse(window: Any, system: Any) -> None
     zoomed = window.session.places["xz"]
     assert np.linalg.norm(zoomed.u_mm) == pytest.approx(np.linalg.norm(tilted.u_mm) / 1.15)
     until(lambda: np.allclose(system.reconstructor.read_attribute("geometry_xz").value, zoomed.nine))
-    window.session.undo(), window.session.undo()
+    for _ in range(2):
+        window.session.undo()
     until(lambda: np.allclose(system.reconstructor.read_attribute("geometry_xz").value, before.nine), what="undone")
 
 
@@ -205,20 +209,22 @@ def test_a_click_puts_the_others_through_the_point(window: Any, system: Any) -> 
     from PyQt6.QtCore import QPointF, Qt
     from PyQt6.QtTest import QTest
 
+    mouse: Any = QTest  # its stubs know it for widgets without a viewport only
     pane = window.grid.panes["xy", "denoised"]
     width, height = pane.size_mm()
     spot = pane.view.mapViewToScene(QPointF(0.7 * width, 0.4 * height))
-    area = window.grid._area
-    QTest.mouseClick(area.viewport(), Qt.MouseButton.LeftButton, pos=area.mapFromScene(spot))
+    area: Any = window.grid._area
+    mouse.mouseClick(area.viewport(), Qt.MouseButton.LeftButton, pos=area.mapFromScene(spot))
     place = window.session.places["xy"]
     point = np.array(place.origin_mm) + 0.7 * np.array(place.u_mm) + 0.4 * np.array(place.v_mm)
     pixel = 2 * width / area.width()
     for name, axis in (("xz", 1), ("yz", 0)):
-        until(lambda n=name: n in window.session._moved_at, 5, f"{name} is moved")
+        until(lambda n=name: n in window.session.moved_at, 5, f"{name} is moved")
         assert window.session.places[name].center_mm[axis] == pytest.approx(point[axis], abs=4 * pixel)
         told = window.session.places[name].nine
         until(lambda n=name, t=told: np.allclose(system.reconstructor.read_attribute(f"geometry_{n}").value, t))
-    window.session.undo(), window.session.undo()
+    for _ in range(2):
+        window.session.undo()
 
 
 def test_numbers_move_a_slice(window: Any, system: Any) -> None:
@@ -227,16 +233,21 @@ def test_numbers_move_a_slice(window: Any, system: Any) -> None:
     window.numbers.fields["x_mm"].editingFinished.emit()
     assert window.session.places["yz"].center_mm[0] == pytest.approx(1.5)
     until(lambda: abs(system.reconstructor.read_attribute("geometry_yz").value[0] - 1.5) < 1e-6)
-    said = answers(window)
-    window.session.move("yz", window.session.places["yz"].__class__((1e9, 0, 0), (1, 0, 0), (0, 1, 0), 8, 8))
-    until(lambda: window.session.undo() == "yz")
-    until(lambda: abs(system.reconstructor.read_attribute("geometry_yz").value[0]) < 1e-3 or said)
+    window.numbers.fields["roll_deg"].setValue(window.numbers.fields["roll_deg"].value() + 30)
+    window.numbers.fields["roll_deg"].editingFinished.emit()
+    assert window.session.places["yz"].center_mm[0] == pytest.approx(1.5)
+    turned = window.session.places["yz"].nine
+    until(lambda: np.allclose(system.reconstructor.read_attribute("geometry_yz").value, turned), what="turned")
+    for _ in range(2):
+        window.session.undo()
+    until(lambda: abs(system.reconstructor.read_attribute("geometry_yz").value[0]) < 1e-6, what="undone")
 
 
 def test_a_region_is_drawn(window: Any, system: Any) -> None:
     from PyQt6.QtCore import QPointF, Qt
     from PyQt6.QtTest import QTest
 
+    mouse: Any = QTest  # its stubs know it for widgets without a viewport only
     until(lambda: window.grid.field_of_view() is not None, what="a preview volume")
     window.grid.region.setChecked(True)
     pane = window.grid.panes["xy", "raw"]
@@ -244,13 +255,14 @@ def test_a_region_is_drawn(window: Any, system: Any) -> None:
     area = window.grid._area
     ends = [area.mapFromScene(pane.view.mapViewToScene(QPointF(a * width, a * height))) for a in (0.3, 0.7)]
     viewport = area.viewport()
-    QTest.mousePress(viewport, Qt.MouseButton.LeftButton, pos=ends[0])
+    mouse.mousePress(viewport, Qt.MouseButton.LeftButton, pos=ends[0])
     for step in range(1, 11):
         where = ends[0] + (ends[1] - ends[0]) * step / 10
         drag_on(viewport, where)
         settle(0.03)
-    QTest.mouseRelease(viewport, Qt.MouseButton.LeftButton, pos=ends[1])
-    region = until(lambda: len(found := system.trainer.read_attribute("region").value) == 6 and list(found), what="a region")
+    mouse.mouseRelease(viewport, Qt.MouseButton.LeftButton, pos=ends[1])
+    until(lambda: np.size(system.trainer.read_attribute("region").value) == 6, what="a region")
+    region = list(system.trainer.read_attribute("region").value)
     place = window.session.places["xy"]
     corner = np.array(place.origin_mm) + 0.3 * np.array(place.u_mm) + 0.3 * np.array(place.v_mm)
     assert region[0] == pytest.approx(corner[0], abs=0.05 * width)
@@ -331,8 +343,8 @@ def test_one_slice_with_all_its_kinds(window: Any, system: Any) -> None:
     try:
         until(lambda: all(window.grid.panes["xy", k].values is not None for k in window.grid.kinds), what="all kinds")
         panes = window.grid.panes
-        apart = panes["xy", "denoised"].values - panes["xy", "raw"].values
-        until(lambda: np.array_equal(panes["xy", "difference"].values, panes["xy", "denoised"].values - panes["xy", "raw"].values))
+        apart = panes["xy", "denoised"].values - panes["xy", "raw"].values  # shown in one go: of one moment
+        assert np.array_equal(panes["xy", "difference"].values, apart)
         assert apart.dtype == np.float32
         panes["xy", "raw"].view.scaleBy((0.5, 0.5))
         settle()
@@ -377,7 +389,7 @@ def test_what_it_shows_is_kept_as_a_picture(window: Any, system: Any, tmp_path: 
 
     with Image.open(out) as image:
         assert image.size == (1200, 800)
-        assert len(set(image.convert("RGB").getdata())) > 300
+        assert len(np.unique(np.asarray(image.convert("RGB")).reshape(-1, 3), axis=0)) > 300
 
 
 def test_a_snapshot_of_nothing_says_what_is_missing(screen: str, system: Any, tmp_path: Path) -> None:

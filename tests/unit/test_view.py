@@ -154,7 +154,9 @@ def test_up_is_up_and_the_target_in_the_middle() -> None:
 def test_a_ball_is_seen_whole() -> None:
     camera = Camera.around((1, 2, 3), 4.0)
     for direction in np.random.default_rng(0).normal(size=(200, 3)):
-        column, row, depth = camera.project(np.array((1, 2, 3)) + 4 * direction / np.linalg.norm(direction), 200, 200)[0]
+        column, row, depth = camera.project(np.array((1, 2, 3)) + 4 * direction / np.linalg.norm(direction), 200, 200)[
+            0
+        ]
         assert 0 < column < 200
         assert 0 < row < 200
         assert depth > 0
@@ -246,7 +248,10 @@ def test_haze_thickens_with_its_depth_and_hides_what_is_behind() -> None:
 
 @pytest.mark.parametrize(
     ("brightness", "twelve", "what"),
-    [(np.zeros((2, 2, 2)), np.zeros(12), "brightness: expected uint8"), (np.zeros((2, 2, 2), np.uint8), 3, "12 numbers")],
+    [
+        (np.zeros((2, 2, 2)), np.zeros(12), "brightness: expected uint8"),
+        (np.zeros((2, 2, 2), np.uint8), 3, "12 numbers"),
+    ],
 )
 def test_haze_that_is_none_is_refused(brightness: Any, twelve: Any, what: str) -> None:
     with pytest.raises(ValueError, match=what):
