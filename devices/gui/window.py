@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from PyQt6.QtCore import QEvent, QSettings, Qt, QTimer
+from PyQt6.QtCore import QEvent, QSettings, QSize, Qt, QTimer
 from PyQt6.QtGui import QCloseEvent, QShowEvent
 from PyQt6.QtWidgets import (
     QDockWidget,
@@ -101,8 +101,7 @@ class Window(QMainWindow):
             pill.setStyleSheet(_pill(GONE))
             bar.addWidget(pill)
             self._pills[member] = pill
-        self.sentence = QLabel("looking for the devices")
-        self.sentence.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+        self.sentence = _Sentence("looking for the devices")
         bar.addWidget(self.sentence)
         return bar
 
@@ -205,6 +204,20 @@ class Window(QMainWindow):
             kept.setValue("state", self.saveState())
         self.session.close()
         super().closeEvent(event)
+
+
+class _Sentence(QLabel):
+    """A text that takes the room there is, and asks for none."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Preferred)
+
+    def sizeHint(self) -> QSize:
+        return QSize(40, super().sizeHint().height())
+
+    def minimumSizeHint(self) -> QSize:
+        return self.sizeHint()
 
 
 def _pill(colour: str) -> str:
