@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import tango
 
@@ -422,3 +424,22 @@ def test_the_servers_did_not_wait_for_it(window: Any, system: Any) -> None:
     settle(0.5)
     newest = window.session.pictures["xy"].figures["frame_number"]
     until(lambda: window.session.pictures["xy"].figures["frame_number"] > newest, what="the newest picture")
+
+
+def test_the_demo_opens_it_and_ends_it(window: Any, screen: str, recording: Path) -> None:
+    command = [sys.executable, "-m", "devices.cli", "demo", "--recording", str(recording), "--duration", "600"]
+    demo = subprocess.Popen(command, env=os.environ | {"DISPLAY": screen}, stdout=subprocess.DEVNULL)
+    try:
+        windows = wait_until(
+            lambda: [p for p in psutil.Process(demo.pid).children() if p.cmdline()[-2:] == ["devices.cli", "gui"]],
+            120,
+            "a window",
+        )
+        demo.send_signal(signal.SIGINT)
+        assert demo.wait(90) == 0
+        psutil.wait_procs(windows, timeout=30)
+        assert not any(process.is_running() for process in windows)
+    finally:
+        if demo.poll() is None:
+            demo.kill()
+            demo.wait()
