@@ -43,4 +43,4 @@ class Moment:
             return False
         if number >= self.awaited(frames):
             return True
-        return series != self.series and number < max(before, self.arrived)
+        return series != self.series and number < (before if before >= 0 else self.arrived)

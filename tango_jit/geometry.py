@@ -344,10 +344,11 @@ class SliceGeometry:
 
     @property
     def normal(self) -> Array:
-        """Unit vector across the slice, on the side where its largest component is positive: z for a level slice."""
+        """Unit vector across the slice, to the side where its largest component (of equals the last) is positive."""
         across = np.cross(self.u_mm, self.v_mm)
         across /= np.linalg.norm(across)
-        return across * np.sign(across[np.argmax(np.abs(across))])
+        largest = 2 - np.argmax(np.abs(across).round(6)[::-1])
+        return across * np.sign(across[largest]) + 0.0  # no -0
 
     @property
     def offset_mm(self) -> float:

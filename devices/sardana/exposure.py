@@ -17,16 +17,12 @@ import numpy as np
 import tango
 
 from devices.moment import Moment
+from devices.sardana.members import beside, said
 
 POLL_S = 0.02  # between two looks at the devices
 IMAGES = ("denoised", "raw", "uncertainty", "compared")
 OF_A_SLICE = (*IMAGES, "frame_number", "generation", "accuracy", "quality", "comparison")
 NO_SLICES = ("endpoint", "history", "ratio", "band", "version")  # what else such attributes end in
-
-
-def said(error: tango.DevFailed) -> str:
-    """What a device answered, in one line."""
-    return error.args[0].desc.strip().splitlines()[0]
 
 
 def _is_unknown(error: Exception) -> bool:
@@ -79,9 +75,7 @@ class Exposure:
                 found = self.proxy("denoiser").get_property("ReconstructorDevice")["ReconstructorDevice"]
                 if not list(found):
                     raise RuntimeError(f"{name}: expected the property ReconstructorDevice, it has none")
-                # The property names a device of the same database; this process may use another one.
-                host = name.rpartition("/")[0].rpartition("/")[0].rpartition("/")[0]
-                name = f"{host}/{found[0]}" if host and "//" not in found[0] else found[0]
+                name = beside(name, found[0])
             self._proxies[member] = tango.DeviceProxy(name)
         return self._proxies[member]
 
@@ -294,7 +288,7 @@ class Exposure:
         for member in ("reconstructor", "denoiser"):
             try:
                 proxy = self.proxy(member)
-                told.append(f"{proxy.dev_name()} is {proxy.State()}: {proxy.Status()}")
+                told.append(f"{proxy.dev_name()} is {proxy.state()}: {proxy.status()}")
             except (tango.DevFailed, RuntimeError):
                 told.append(f"the {member} does not answer")
         return "; " + "; ".join(told)

@@ -8,10 +8,12 @@ from typing import Any
 
 import tango
 from sardana.macroserver.macro import Macro
+from sardana.macroserver.macro import Type as _Type
 from sardana.macroserver.msexception import UnknownEnv
 
-from devices.sardana.members import members_of
+from devices.sardana.members import members_of, said
 
+Type: Any = _Type  # the types of parameters are attributes that Sardana adds when it runs
 SUPERVISOR = "jit/supervisor/1"
 LOOK_S = 0.2  # between two looks at a device that is waited for
 SAY_S = 5.0  # between two lines that say how far it is
@@ -21,15 +23,22 @@ class JitMacro(Macro):
     """What all have in common: the devices, by the environment variable JitSupervisor, and waiting for them."""
 
     def device(self, member: str) -> Any:
-        """One of the devices. Raises RuntimeError in words where it is not there."""
+        """One of the devices, by its proxy, of which only methods are used: those raise DevFailed when it is dead.
+
+        Raises RuntimeError in words where there is none of this name.
+        """
         try:
-            supervisor = self.getEnv("JitSupervisor")
+            supervisor = str(self.getEnv("JitSupervisor"))
         except UnknownEnv:
             supervisor = SUPERVISOR
         names = members_of(supervisor)
         if member not in names:
             raise RuntimeError(f"{member}: expected one that {supervisor} looks after, it has none")
         return tango.DeviceProxy(names[member])
+
+    def read(self, device: Any, attribute: str) -> Any:
+        """The value of an attribute."""
+        return device.read_attribute(attribute).value
 
     def number(self, device: Any, attribute: str) -> float | None:
         """A reading; None: it has no value now."""
@@ -41,7 +50,7 @@ class JitMacro(Macro):
 
         A device that does not answer meanwhile is waited for as well: it may be starting again.
         """
-        began = said = time.monotonic()
+        began = told_at = time.monotonic()
         while True:
             self.checkPoint()
             try:
@@ -49,18 +58,27 @@ class JitMacro(Macro):
                     return
                 told = progress()
             except tango.DevFailed as error:
-                told = error.args[0].desc.strip().splitlines()[0]
+                told = said(error)
             now = time.monotonic()
             if now - began > timeout_s:
                 raise RuntimeError(f"expected {what} within {timeout_s:g} s: {told}")
-            if now - said > SAY_S:
-                said = now
+            if now - told_at > SAY_S:
+                told_at = now
                 self.output(told)
                 self.flushOutput()
             time.sleep(LOOK_S)
 
+    def order_all(self, supervisor: Any, command: str) -> None:
+        """An order to all devices; those that are too busy to answer at once are told, and follow it later."""
+        try:
+            supervisor.command_inout(command)
+        except tango.DevFailed as error:
+            if "it may do so still" not in said(error):
+                raise
+            self.output(said(error))
+
     def status_of(self, device: Any) -> str:
-        return f"{device.dev_name()} is {device.State()}: {device.Status()}"
+        return f"{device.dev_name()} is {device.state()}: {device.status()}"
 
 
 def shown(value: float | None) -> str:

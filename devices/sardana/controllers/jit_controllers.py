@@ -18,7 +18,8 @@ from sardana.pool.controller import (
     Type,
 )
 
-from devices.sardana.exposure import Exposure, exposure_of, said
+from devices.sardana.exposure import Exposure, exposure_of
+from devices.sardana.members import said
 from tango_jit.geometry import SliceGeometry
 
 DENOISER = {
@@ -192,7 +193,8 @@ class JitSliceMotorController(MotorController):
     """Places of slices as motors: the position is where a slice stands along its normal, in mm.
 
     That is z for a slice that is level as xy, y for one like xz, x for one like yz. A move is done at once; pictures
-    follow, and a count waits for them.
+    follow, and a count waits for them. An axis without a Slice moves nothing: its position is the number of a picture
+    in a series.
     """
 
     gender = "Tomography"
@@ -206,7 +208,11 @@ class JitSliceMotorController(MotorController):
         }
     }
     axis_attributes = {
-        "Slice": {Type: str, Description: "Name of the slice that this motor moves, as xy.", Memorize: Memorized}
+        "Slice": {
+            Type: str,
+            Description: "Name of the slice that this motor moves, as xy; empty: none.",
+            Memorize: Memorized,
+        }
     }
     ReconstructorDevice: str
     _log: Any
@@ -214,13 +220,15 @@ class JitSliceMotorController(MotorController):
     def __init__(self, inst: str, props: dict[str, Any], *args: Any, **kwargs: Any) -> None:
         MotorController.__init__(self, inst, props, *args, **kwargs)
         self._names: dict[int, str] = {}
+        self._numbers: dict[int, float] = {}
         self._proxy: Any = None
 
     def AddDevice(self, axis: int) -> None:
         self._names[axis] = ""
+        self._numbers[axis] = 0.0
 
     def DeleteDevice(self, axis: int) -> None:
-        del self._names[axis]
+        del self._names[axis], self._numbers[axis]
 
     def getSlice(self, axis: int) -> str:
         return self._names[axis]
@@ -251,18 +259,22 @@ class JitSliceMotorController(MotorController):
 
     def StateOne(self, axis: int) -> tuple[Any, str, int]:
         try:
-            position = self._geometry(axis).offset_mm
+            position = self.ReadOne(axis)
         except RuntimeError as error:
             return State.Alarm, str(error), self.NoLimitSwitch
-        return State.On, f"slice {self._names[axis]} stands at {position:g} mm", self.NoLimitSwitch
+        told = f"slice {self._names[axis]} stands at {position:g} mm" if self._names[axis] else "a number"
+        return State.On, told, self.NoLimitSwitch
 
     def ReadOne(self, axis: int) -> float:
-        return self._geometry(axis).offset_mm
+        return self._geometry(axis).offset_mm if self._names[axis] else self._numbers[axis]
 
-    def StartOne(self, axis: int, position: float) -> None:
-        moved = self._geometry(axis).moved_to(position)
+    def StartOne(self, axis: int, value: float) -> None:
+        if not self._names[axis]:
+            self._numbers[axis] = value
+            return
+        moved = self._geometry(axis).moved_to(value)
         try:
-            self.reconstructor.MoveSlice((moved.nine.tolist(), [self._names[axis]]))
+            self.reconstructor.command_inout("MoveSlice", (moved.nine.tolist(), [self._names[axis]]))
         except tango.DevFailed as error:
             raise RuntimeError(said(error)) from error
 

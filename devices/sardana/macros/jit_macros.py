@@ -1,25 +1,34 @@
 """Macros of a Sardana MacroServer: an experiment started, watched, steered and recorded from a Door."""
 
+# pyright: reportIncompatibleMethodOverride=false
+# A macro has parameters of its own: they are what Macro.run is for.
+
 from __future__ import annotations
 
 from typing import Any
 
 import tango
-from sardana.macroserver.macro import Type
+from sardana.macroserver.msexception import UnknownEnv
 
-from devices.sardana.jit_macro import JitMacro, shown
+from devices.sardana.jit_macro import JitMacro, Type, shown
+from devices.sardana.members import said
 from tango_jit.geometry import SliceGeometry
 
 
 class jit_start(JitMacro):
-    """Start every device, the detector last, and wait until pictures are made."""
+    """Start every device, the detector last, and wait until all of them run. Pictures follow with the first turn."""
 
     param_def = [["timeout_s", Type.Float, 60.0, "how long to wait for all of them to run, in s"]]
 
     def run(self, timeout_s: float) -> None:
         supervisor = self.device("supervisor")
-        supervisor.Start()
-        self.wait(lambda: supervisor.running, timeout_s, lambda: self.status_of(supervisor), "all devices to run")
+        self.order_all(supervisor, "Start")
+        self.wait(
+            lambda: self.read(supervisor, "running"),
+            timeout_s,
+            lambda: self.status_of(supervisor),
+            "all devices to run",
+        )
         self.output(self.status_of(supervisor))
 
 
@@ -27,8 +36,7 @@ class jit_stop(JitMacro):
     """Stop every device, the detector first; pictures stay readable."""
 
     def run(self) -> None:
-        supervisor = self.device("supervisor")
-        supervisor.Stop()
+        self.order_all(self.device("supervisor"), "Stop")
         self.output("stopped: pictures stay readable, jit_start goes on")
 
 
@@ -40,7 +48,7 @@ class jit_status(JitMacro):
             try:
                 self.output(f"{member:<14}{self.status_of(self.device(member))}")
             except tango.DevFailed as error:
-                self.output(f"{member:<14}does not answer: {error.args[0].desc.strip().splitlines()[0]}")
+                self.output(f"{member:<14}does not answer: {said(error)}")
             except RuntimeError as error:
                 self.output(f"{member:<14}{error}")
         self._figures()
@@ -48,7 +56,7 @@ class jit_status(JitMacro):
     def _figures(self) -> None:
         try:
             denoiser = self.device("denoiser")
-            for name in denoiser.slice_names.split():
+            for name in self.read(denoiser, "slice_names").split():
                 kinds = {"frame_number": "frame", "quality": "quality", "accuracy": "accuracy"}
                 told = {word: self.number(denoiser, f"{kind}_{name}") for kind, word in kinds.items()}
                 self.output(f"slice {name:<8}" + ", ".join(f"{w} {shown(v)}" for w, v in told.items()))
@@ -125,7 +133,7 @@ class jit_move_slice(JitMacro):
         self.known(reconstructor, name)
         if len(numbers) == 1:
             numbers = self._along_its_normal(reconstructor, name, numbers[0])
-        reconstructor.MoveSlice((list(numbers), [name]))
+        reconstructor.command_inout("MoveSlice", (list(numbers), [name]))
         self.await_its_picture(reconstructor, name)
 
     def known(self, reconstructor: Any, name: str) -> None:
@@ -144,11 +152,11 @@ class jit_move_slice(JitMacro):
     def await_its_picture(self, reconstructor: Any, name: str, timeout_s: float = 30.0) -> None:
         """Wait for a picture of the present place, where one is to be expected."""
         denoiser = self.device("denoiser")
-        if not reconstructor.running or reconstructor.fill < 1:
+        if not self.read(reconstructor, "running") or self.read(reconstructor, "fill") < 1:
             self.output(f"slice {name}: its picture follows when a window is full: {self.status_of(reconstructor)}")
             return
         self.wait(
-            lambda: denoiser.read_attribute(f"generation_{name}").value == reconstructor.generation,
+            lambda: self.read(denoiser, f"generation_{name}") == self.read(reconstructor, "generation"),
             timeout_s,
             lambda: f"slice {name} is not shown there yet; {self.status_of(denoiser)}",
             f"slice {name} to be shown at its place",
@@ -168,12 +176,12 @@ class jit_add_slice(jit_move_slice):
         if len(numbers) not in (0, 9):
             raise ValueError(f"numbers: expected none or 9 (corner, u, v) in mm, got {len(numbers)}")
         reconstructor = self.device("reconstructor")
-        reconstructor.AddSlice(name)
+        reconstructor.command_inout("AddSlice", name)
         if numbers:
             try:
-                reconstructor.MoveSlice((list(numbers), [name]))
+                reconstructor.command_inout("MoveSlice", (list(numbers), [name]))
             except tango.DevFailed:
-                reconstructor.RemoveSlice(name)  # nothing is half done
+                reconstructor.command_inout("RemoveSlice", name)  # nothing is half done
                 raise
         self.await_its_picture(reconstructor, name)
         self.output("jit_setup makes channels and a motor of it")
@@ -185,7 +193,7 @@ class jit_remove_slice(JitMacro):
     param_def = [["slice", Type.String, None, "name of the slice"]]
 
     def run(self, name: str) -> None:
-        self.device("reconstructor").RemoveSlice(name)
+        self.device("reconstructor").command_inout("RemoveSlice", name)
         self.output(f"slice {name} is removed; jit_setup takes its channels out of the measurement group")
 
 
@@ -197,8 +205,28 @@ class jit_snapshot(JitMacro):
     def run(self, path: str) -> None:
         if not path.startswith("/"):
             raise ValueError(f"path: expected one from the root, on the denoiser's host, got {path}")
-        self.device("denoiser").Snapshot(path)
+        self.device("denoiser").command_inout("Snapshot", path)
         self.output(f"written: {path}")
+
+
+class jit_series(JitMacro):
+    """A scan of so many pictures, one after the other, that moves nothing."""
+
+    param_def = [
+        ["pictures", Type.Integer, None, "how many, 2 or more"],
+        ["integ_time", Type.Float, 0.1, "shortest time of each, in s"],
+    ]
+
+    def run(self, pictures: int, integ_time: float) -> None:
+        if pictures < 2:
+            raise ValueError(f"pictures: expected 2 or more, got {pictures}; ct takes one")
+        try:
+            number = f"{self.getEnv('JitName')}_picture"
+        except UnknownEnv:
+            number = "jit_picture"
+        if self.getObj(number) is None:
+            raise RuntimeError(f"{number}: expected it to be there; jit_setup makes it")
+        self.execMacro(["ascan", number, 1, pictures, pictures - 1, integ_time])
 
 
 class jit_freeze(JitMacro):
@@ -208,5 +236,6 @@ class jit_freeze(JitMacro):
 
     def run(self, frozen: bool) -> None:
         denoiser = self.device("denoiser")
-        denoiser.frozen = frozen
-        self.output(f"weights {denoiser.weights_version} are kept" if frozen else "the newest weights are taken")
+        denoiser.write_attribute("frozen", frozen)
+        kept = f"weights {self.read(denoiser, 'weights_version')} are kept"
+        self.output(kept if frozen else "the newest weights are taken")

@@ -1,10 +1,13 @@
 """Macros of a Sardana MacroServer: runs of the recorder."""
 
+# pyright: reportIncompatibleMethodOverride=false
+# A macro has parameters of its own: they are what Macro.run is for.
+
 from __future__ import annotations
 
-from sardana.macroserver.macro import Optional, Type
+from sardana.macroserver.macro import Optional
 
-from devices.sardana.jit_macro import JitMacro
+from devices.sardana.jit_macro import JitMacro, Type
 
 
 class jit_record(JitMacro):
@@ -20,14 +23,14 @@ class jit_record(JitMacro):
         for name, value in (("folder", folder), ("title", title)):
             if value is not None:
                 recorder.write_attribute(name, value)
-        recorder.Record()
+        recorder.command_inout("Record")
         self.wait(
-            lambda: bool(recorder.file) and recorder.pictures_recorded > 0,
+            lambda: bool(self.read(recorder, "file")) and self.read(recorder, "pictures_recorded") > 0,
             30.0,
             lambda: self.status_of(recorder),
             "the first picture of the run",
         )
-        self.output(f"recording: {recorder.file}")
+        self.output(f"recording: {self.read(recorder, 'file')}")
 
 
 class jit_mark(JitMacro):
@@ -36,7 +39,7 @@ class jit_mark(JitMacro):
     param_def = [["words", [["word", Type.String, None, "a word"], {"min": 1}], None, "the remark"]]
 
     def run(self, words: list[str]) -> None:
-        self.device("recorder").Mark(" ".join(words))
+        self.device("recorder").command_inout("Mark", " ".join(words))
         self.output("marked")
 
 
@@ -47,6 +50,12 @@ class jit_finish(JitMacro):
 
     def run(self, timeout_s: float) -> None:
         recorder = self.device("recorder")
-        recorder.Finish()
-        self.wait(lambda: not recorder.recording, timeout_s, lambda: self.status_of(recorder), "the run to be written")
-        self.output(f"{recorder.file}: {recorder.pictures_recorded} pictures, {recorder.pictures_lost} lost")
+        recorder.command_inout("Finish")
+        self.wait(
+            lambda: not self.read(recorder, "recording"),
+            timeout_s,
+            lambda: self.status_of(recorder),
+            "the run to be written",
+        )
+        file, recorded, lost = (self.read(recorder, name) for name in ("file", "pictures_recorded", "pictures_lost"))
+        self.output(f"{file}: {recorded} pictures, {lost} lost")

@@ -1,15 +1,17 @@
 """A macro of a Sardana MacroServer: everything that Sardana needs to count and scan pictures, in one command."""
 
+# pyright: reportIncompatibleMethodOverride=false
+# A macro has parameters of its own: they are what Macro.run is for.
+
 from __future__ import annotations
 
 import json
 from typing import Any
 
 import tango
-from sardana.macroserver.macro import Type
 from sardana.macroserver.msexception import UnknownEnv
 
-from devices.sardana.jit_macro import SUPERVISOR, JitMacro
+from devices.sardana.jit_macro import SUPERVISOR, JitMacro, Type
 from devices.sardana.members import members_of
 
 PICTURES = ("denoised", "raw")
@@ -21,7 +23,7 @@ SCALARS = {
     "frame_rate_hz": ("reconstructor", "frame_rate_hz"),
     "latency_ms": ("denoiser", "latency_ms"),
 }
-MOTORS, TIMER = "position", "timer"
+MOTORS, TIMER, NUMBER = "position", "timer", "picture"
 
 
 class jit_setup(JitMacro):
@@ -40,40 +42,46 @@ class jit_setup(JitMacro):
         members = members_of(supervisor)
         slices = self._slices(members["reconstructor"])
         self.prefix = name
-        denoiser, reconstructor = members["denoiser"], members["reconstructor"]
-        self._controller("JitPictureCounterTimerController", "figures", "DenoiserDevice", denoiser)
-        self._controller("JitPictureTwoDController", "pictures", "DenoiserDevice", denoiser)
-        self._controller("JitSliceMotorController", "places", "ReconstructorDevice", reconstructor)
+        controllers = {
+            "figures": ("JitPictureCounterTimerController", "DenoiserDevice", members["denoiser"]),
+            "pictures": ("JitPictureTwoDController", "DenoiserDevice", members["denoiser"]),
+            "places": ("JitSliceMotorController", "ReconstructorDevice", members["reconstructor"]),
+        }
+        missing = [short for short, wanted in controllers.items() if not self._is_there(short, *wanted)]
+        for short in missing:
+            kind, *prop = controllers[short]
+            self.execMacro(["defctrl", kind, f"{name}_{short}", *prop])
         channels = [self._element(TIMER, "figures", "Reading", "")]
         for kinds, controller in ((FIGURES, "figures"), (PICTURES, "pictures")):
             names = [f"{kind}_{n}" for n in slices for kind in kinds]
             channels += [self._element(attribute, controller, "Reading", attribute) for attribute in names]
         for short, (member, attribute) in SCALARS.items():
             channels.append(self._element(short, "figures", "Reading", f"{members[member]}/{attribute}"))
+        self._element(NUMBER, "places", "Slice", "")
         for n in slices:
             self._element(f"{MOTORS}_{n}", "places", "Slice", n)
         self._group(channels)
         self.setEnv("JitSupervisor", supervisor)
+        self.setEnv("JitName", name)
         self._activate()
 
     def _slices(self, reconstructor: str) -> list[str]:
         names = tango.DeviceProxy(reconstructor).get_attribute_list()
         return [name.removeprefix("geometry_") for name in names if name.startswith("geometry_")]
 
-    def _controller(self, kind: str, short: str, *prop: str) -> None:
-        """A controller of this class, there already or made; raises RuntimeError where it is another one."""
+    def _is_there(self, short: str, kind: str, prop: str, value: str) -> bool:
+        """Is there such a controller? Raises RuntimeError where there is another one of this name."""
         name = f"{self.prefix}_{short}"
         known = self.getObj(name, type_class=Type.Controller)
         if known is None:
-            self.execMacro(["defctrl", kind, name, *prop])
-            return
+            return False
         is_kind = known.getClassName()
         if is_kind != kind:
             raise RuntimeError(f"{name}: expected a {kind}, there is a {is_kind}: give another name")
-        if prop:
-            found = list(tango.DeviceProxy(known.getFullName()).get_property(prop[0])[prop[0]])
-            if [v.lower() for v in found] != [prop[1].lower()]:
-                raise RuntimeError(f"{name}: expected {prop[0]} {prop[1]}, it has {found}: give another name")
+        found = list(tango.DeviceProxy(known.getFullName()).get_property(prop)[prop])
+        if [device.lower() for device in found] != [value.lower()]:
+            raise RuntimeError(f"{name}: expected {prop} {value}, it has {', '.join(found)}: give another name")
+        return True
 
     def _element(self, short: str, controller: str, attribute: str, value: str) -> str:
         """An element of this controller, there already or made, with its attribute set; returns its name."""
