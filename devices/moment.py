@@ -3,44 +3,54 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
 class Moment:
     """What had arrived, and what was shown, at a trigger.
 
-    `series`: that of the reconstructor. `arrived`: number of the newest frame that it had. `shown`: slice name -> frame
-    number of its picture at the denoiser; -1: it had none.
+    `series` and `counted`: those of the reconstructor at the last look; frames that were lost are counted. `arrived`:
+    number of the newest frame at the trigger. `shown`: slice name -> frame number of its picture at the denoiser; -1:
+    it had none. `anew`: newest frame of a series that has begun since, when that was noticed; None: none has.
     """
 
     series: str
+    counted: int
     arrived: int
     shown: Mapping[str, int]
+    anew: int | None = None
 
     @classmethod
     def of(cls, series: str, counted: int, every: int, shown: Mapping[str, int]) -> Moment:
-        """`counted`: frames of the series so far, those that were lost included; `every`: frames between two updates.
+        """`every`: frames between two updates.
 
         Numbers begin with 0, so that the newest frame is the counted one. A reconstructor that came later than the
         first frame counts less: then the newest is at most an update beyond what is shown.
         """
         newest = max(shown.values(), default=-1)
-        return cls(series, counted - 1 if counted > newest else newest + every, dict(shown))
+        return cls(series, counted, counted - 1 if counted > newest else newest + every, dict(shown))
+
+    def seen(self, series: str, counted: int) -> Moment:
+        """The same trigger after a later look: another series, or a count that fell, says that numbers begin anew.
+
+        Both are looked at, as a reconstructor tells them one after the other.
+        """
+        if series == self.series and counted >= self.counted:
+            return replace(self, counted=counted)
+        return replace(self, series=series, counted=counted, anew=counted - 1)
 
     def awaited(self, frames: int) -> int:
         """Number that a picture must have so that `frames` of its frames came after the trigger."""
-        return self.arrived + frames
+        return (self.arrived if self.anew is None else self.anew) + frames
 
-    def is_past(self, name: str, number: int, series: str, frames: int) -> bool:
+    def is_past(self, name: str, number: int, frames: int) -> bool:
         """Is a picture of slice `name` with this frame number from after the trigger, by `frames` frames at least?
 
-        `series` is the present one: the frames of another series than that of the trigger came after it, and their
-        numbers begin anew. What was shown at the trigger is never new.
+        What was shown at the trigger is never new. Once numbers have begun anew, those from what was shown to what had
+        arrived may still be pictures of the earlier series on their way.
         """
         before = self.shown.get(name, -1)
-        if number < 0 or number == before:
+        if number < self.awaited(frames) or number in (-1, before):
             return False
-        if number >= self.awaited(frames):
-            return True
-        return series != self.series and number < (before if before >= 0 else self.arrived)
+        return self.anew is None or number > self.arrived or number < (before if before >= 0 else self.arrived)

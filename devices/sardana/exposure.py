@@ -214,15 +214,15 @@ class Exposure:
             ["series", "frames_received", "frames_lost", "update_every", "generation"]
         )
         series, received, lost, every, generation = (reading.value for reading in state)
-        if self._moment is None:
-            self._moment = Moment.of(series, received + lost, every, numbers)
+        moment = self._moment or Moment.of(series, received + lost, every, numbers)
+        self._moment = moment.seen(series, received + lost)
         if elapsed_s < self.seconds:
             return
         old = [
             name
             for name in names
             if not (
-                self._moment.is_past(name, numbers[name], series, self.new_frames)
+                self._moment.is_past(name, numbers[name], self.new_frames)
                 if self.new_frames
                 else numbers[name] >= 0 and generations[name] == generation
             )
@@ -232,9 +232,8 @@ class Exposure:
         elif missing := set(old) - set(self.slices()):
             self._end(trouble=f"slice {', '.join(sorted(missing))}: expected to be there, it was removed")
         else:
-            expected = (
-                f"beyond frame {self._moment.awaited(self.new_frames) - 1}" if self.new_frames else "at its place"
-            )
+            beyond = f"beyond frame {self._moment.awaited(self.new_frames) - 1}"
+            expected = beyond if self.new_frames else "at their present places"
             got = ", ".join(f"{name}: frame {numbers[name]}" for name in old)
             self._hindrance = f"expected pictures {expected}, got {got}"
 

@@ -55,12 +55,17 @@ def pictures(running: Any, sardana: Sardana) -> Iterator[Any]:
         running.detector.Start()
 
 
+def text(file: Any, name: str) -> bytes:
+    return file[name][()]
+
+
 def last_scan(sardana: Sardana) -> dict[str, Any]:
     """The columns of the last scan in the file."""
     with h5py.File(sardana.folder / "scan.h5") as file:
-        entry = max(file, key=lambda name: int(name.removeprefix("entry")))
-        assert file[f"{entry}/definition"][()] == b"NXscan"
-        return {name: data[()] for name, data in file[f"{entry}/measurement"].items() if isinstance(data, h5py.Dataset)}
+        entry = max(file, key=lambda name: int(str(name).removeprefix("entry")))
+        assert text(file, f"{entry}/definition") == b"NXscan"
+        measurement: Any = file[f"{entry}/measurement"]
+        return {name: data[()] for name, data in measurement.items() if isinstance(data, h5py.Dataset)}
 
 
 def refused(sardana: Sardana, *command: Any) -> str:
@@ -125,7 +130,7 @@ def test_the_file_has_what_the_device_has(running: Any, sardana: Sardana, pictur
         picture, raw, number = running.denoiser.read_attributes(["denoised_xy", "raw_xy", "frame_number_xy"])
         assert np.array_equal(scan["jit_raw_xy"][point], raw.value)
         assert scan["jit_frame_number_xy"][point] == number.value
-    assert np.array_equal(sardana.element("jit_denoised_xy").Value, picture.value)  # newer weights than in the scan
+        assert np.array_equal(sardana.element("jit_denoised_xy").Value, picture.value)  # newer weights than in the scan
     assert np.abs(scan["jit_raw_xy"][0] - scan["jit_raw_xy"][2]).max() > 0.01
     sardana.run("mv", "jit_position_xy", 0)
 
@@ -265,7 +270,7 @@ def test_macros_steer_and_record(running: Any, sardana: Sardana, tmp_path: Path)
     sardana.run("jit_mark", "pump", "on")
     assert "pictures, 0 lost" in sardana.run("jit_finish")
     with h5py.File(file) as run:
-        assert run["entry/title"][()] == b"tablet"
+        assert text(run, "entry/title") == b"tablet"
 
 
 def test_stop_and_start(running: Any, sardana: Sardana) -> None:
