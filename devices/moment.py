@@ -12,7 +12,8 @@ class Moment:
 
     `series` and `counted`: those of the reconstructor at the last look; frames that were lost are counted. `arrived`:
     number of the newest frame at the trigger. `shown`: slice name -> frame number of its picture at the denoiser; -1:
-    it had none. `anew`: newest frame of a series that has begun since, when that was noticed; None: none has.
+    it had none. `anew`: newest frame, when that was noticed, of a series other than that of the pictures shown; None:
+    there is none.
     """
 
     series: str
@@ -25,11 +26,14 @@ class Moment:
     def of(cls, series: str, counted: int, every: int, shown: Mapping[str, int]) -> Moment:
         """`every`: frames between two updates.
 
-        Numbers begin with 0, so that the newest frame is the counted one. A reconstructor that came later than the
-        first frame counts less: then the newest is at most an update beyond what is shown.
+        Numbers begin with 0, so that the newest frame is the counted one. Fewer are counted than are shown when a
+        series has just begun, with numbers anew, or when the reconstructor came later than the first frame, with numbers
+        that go on: at most an update beyond what is shown has arrived then. The next pictures tell which it was.
         """
         newest = max(shown.values(), default=-1)
-        return cls(series, counted, counted - 1 if counted > newest else newest + every, dict(shown))
+        if counted > newest:
+            return cls(series, counted, counted - 1, dict(shown))
+        return cls(series, counted, newest + every, dict(shown), anew=counted - 1)
 
     def seen(self, series: str, counted: int) -> Moment:
         """The same trigger after a later look: another series, or a count that fell, says that numbers begin anew.

@@ -47,6 +47,14 @@ def test_a_reconstructor_that_came_late_has_counted_less_than_the_numbers() -> N
     assert moment.is_past("xy", 5061, 1)
 
 
+def test_a_series_that_has_just_begun_while_pictures_of_the_one_before_are_shown() -> None:
+    moment = Moment.of("b", 20, 60, {"xy": 7528, "xz": 7468})
+    assert not moment.is_past("xy", 7528, 1)
+    assert not moment.is_past("xz", 7528, 1)  # on its way
+    assert moment.is_past("xy", 149, 1)
+    assert not moment.is_past("xy", 149, 150)
+
+
 def test_a_reconstructor_that_starts_again_counts_anew_and_numbers_go_on() -> None:
     moment = AT.seen("c", 10)
     assert not moment.is_past("xy", 999, 1)
