@@ -27,8 +27,8 @@ class Moment:
         """`every`: frames between two updates.
 
         Numbers begin with 0, so that the newest frame is the counted one. Fewer are counted than are shown when a
-        series has just begun, with numbers anew, or when the reconstructor came later than the first frame, with numbers
-        that go on: at most an update beyond what is shown has arrived then. The next pictures tell which it was.
+        series has just begun, with numbers anew, or when the reconstructor came later than the first frame, with
+        numbers that go on: at most an update beyond what is shown has arrived then. The next pictures tell which.
         """
         newest = max(shown.values(), default=-1)
         if counted > newest:
