@@ -18,6 +18,7 @@ from rich.table import Table
 from devices import recording_commands, run_commands
 from devices.deployment import Deployment, servers
 from devices.registration import SERVERS, register
+from devices.sardana.registration import CONTROLLERS, MACROS, register_sardana
 
 app = typer.Typer(
     help="Live tomography with just-in-time denoising, as Tango devices.",
@@ -101,13 +102,37 @@ def register_devices(
     host: Annotated[str, typer.Option(help="Address under which the streams are published.")] = "127.0.0.1",
 ) -> None:
     """Write the devices into the Tango database that TANGO_HOST names; what is set there already stays."""
-    if not tango.ApiUtil.get_env_var("TANGO_HOST"):  # also looks into ~/.tangorc and /etc/tangorc
-        console.print("TANGO_HOST: expected HOST:PORT of a Tango database, it is not set")
-        raise typer.Exit(1)
+    need_tango_host()
     for name, server in zip(
         register(tango.Database(), prefix=prefix, instance=instance, host=host), SERVERS, strict=True
     ):
         console.print(f"{name}  served by  {server.script} {instance}")
+
+
+@app.command()
+def sardana(
+    instance: Annotated[
+        str | None,
+        typer.Option("--register", help="Make them known to the server Sardana/NAME, and write its devices."),
+    ] = None,
+    environment: Annotated[
+        Path | None, typer.Option(help="File for the environment of a new MacroServer; where it puts it by itself.")
+    ] = None,
+) -> None:
+    """Show where our controllers and macros for Sardana are: its PoolPath and MacroPath."""
+    console.print(f"PoolPath   {CONTROLLERS}\nMacroPath  {MACROS}", highlight=False, soft_wrap=True)
+    if instance is not None:
+        need_tango_host()
+        kept = environment.resolve() if environment else None
+        for kind, name in register_sardana(tango.Database(), instance, environment=kept).items():
+            console.print(f"{name}  {kind}  served by  Sardana {instance}")
+
+
+def need_tango_host() -> None:
+    """End in words where no database is named; also looks into ~/.tangorc and /etc/tangorc."""
+    if not tango.ApiUtil.get_env_var("TANGO_HOST"):
+        console.print("TANGO_HOST: expected HOST:PORT of a Tango database, it is not set")
+        raise typer.Exit(1)
 
 
 app.command()(recording_commands.info)

@@ -343,6 +343,24 @@ class SliceGeometry:
         return float(np.linalg.norm(self.u_mm)) / self.cols, float(np.linalg.norm(self.v_mm)) / self.rows
 
     @property
+    def normal(self) -> Array:
+        """Unit vector across the slice, to the side where its largest component (of equals the last) is positive."""
+        across = np.cross(self.u_mm, self.v_mm)
+        across /= np.linalg.norm(across)
+        largest = 2 - np.argmax(np.abs(across).round(6)[::-1])
+        return across * np.sign(across[largest]) + 0.0  # no -0
+
+    @property
+    def offset_mm(self) -> float:
+        """Where the plane of the slice stands along its normal, from the origin: z of a level slice, x of yz."""
+        return float(self.normal @ self.origin_mm)
+
+    def moved_to(self, offset_mm: float) -> Self:
+        """The same slice with its plane at `offset_mm` along its normal."""
+        origin = np.array(self.origin_mm) + (offset_mm - self.offset_mm) * self.normal
+        return replace(self, origin_mm=tuple(origin))
+
+    @property
     def pose(self) -> Array:
         """(3, 3) rows: centre of pixel (0, 0), step to the next column, step to the next row; mm."""
         u, v = np.array(self.u_mm) / self.cols, np.array(self.v_mm) / self.rows

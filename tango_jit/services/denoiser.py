@@ -276,6 +276,7 @@ class DenoiserService(Service):
                 f"denoised_{message.slice}": picture,
                 f"raw_{message.slice}": result.raw,
                 f"frame_number_{message.slice}": message.last_frame,
+                f"generation_{message.slice}": message.generation,
                 f"accuracy_{message.slice}": np.nan if result.accuracy is None else result.accuracy,
                 f"quality_{message.slice}": np.nan if quality_db is None else quality_db,
                 f"geometry_{message.slice}": message.geometry.nine,

@@ -52,6 +52,13 @@ def denoiser_signals(name: str) -> tuple[Signal, ...]:
         image(f"denoised_{name}", f"Slice {name}, denoised: attenuation; of other tasks what `shows` says."),
         image(f"raw_{name}", f"Slice {name} as reconstructed: attenuation."),
         frame_number(name),
+        Signal(
+            f"generation_{name}",
+            "int",
+            "Generation of the picture: which of the changes that the reconstructor's generation counts are in it.",
+            default=-1,
+            level="expert",
+        ),
         Signal(f"accuracy_{name}", "float", "Accuracy of the network on this slice (1: no denoising, 0.5: perfect)."),
         Signal(
             f"quality_{name}", "float", "By so much at least the picture has less noise than the raw one.", unit="dB"

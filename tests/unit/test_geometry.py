@@ -255,5 +255,22 @@ def test_the_default_slices_cover_the_field_of_view() -> None:
     assert default_slices(scan, (20, 30))["xz"].shape == (20, 30)
 
 
+def test_a_slice_stands_where_its_plane_cuts_its_normal() -> None:
+    slices = default_slices(ScanGeometry.parallel(**PARALLEL))
+    for name, axis in (("xy", 2), ("xz", 1), ("yz", 0)):
+        assert slices[name].normal.tolist() == np.eye(3)[axis].tolist()
+        moved = slices[name].moved_to(1.5)
+        assert moved.offset_mm == 1.5
+        assert (moved.center_mm - slices[name].center_mm).tolist() == (1.5 * np.eye(3)[axis]).tolist()
+        assert (moved.u_mm, moved.v_mm, moved.shape) == (slices[name].u_mm, slices[name].v_mm, slices[name].shape)
+
+
+def test_a_tilted_slice_moves_along_its_normal() -> None:
+    tilted = SliceGeometry((1.0, 2.0, 3.0), (4.0, 0.0, 0.0), (0.0, 3.0, 3.0), 20, 30)
+    assert tilted.normal == pytest.approx([0, -(0.5**0.5), 0.5**0.5])
+    assert tilted.offset_mm == pytest.approx(0.5**0.5)  # (1, 2, 3) on that
+    assert tilted.moved_to(0.0).origin_mm == pytest.approx((1.0, 2.5, 2.5))
+
+
 def test_a_single_row_has_one_slice() -> None:
     assert list(default_slices(ScanGeometry.cone(**{**CONE, "rows": 1}))) == ["xy"]
