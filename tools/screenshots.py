@@ -33,7 +33,7 @@ from tango_jit.view import placing
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 LEARNED = 0.6  # slice accuracy from which the pictures are worth a look
-PATIENCE_S = 240.0
+PATIENCE_S = 400.0
 
 
 def main(out: Path = IMAGES) -> None:

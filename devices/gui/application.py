@@ -6,7 +6,10 @@ import atexit
 import logging
 import os
 import signal
+import sys
+import threading
 import time
+import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -69,12 +72,24 @@ def show(devices: Mapping[str, str]) -> int:
     app = application()
     window = Window(devices)
     window.show()
+    tell_errors(window)
     signal.signal(signal.SIGINT, lambda *_: window.close())
     signal.signal(signal.SIGTERM, lambda *_: window.close())
     awake = QTimer()  # Python looks at signals only between its own instructions
     awake.timeout.connect(lambda: None)
     awake.start(200)
     return app.exec_()  # not exec(): without Taurus's own, attributes without events would stay empty
+
+
+def tell_errors(window: Window) -> None:
+    """What nobody caught goes into the journal as well, from any thread; the window lives on."""
+
+    def tell(kind: type[BaseException], error: BaseException | None, trace: Any) -> None:
+        traceback.print_exception(kind, error, trace)
+        window.session.said.emit(f"error in this window: {kind.__name__}: {error}", True)
+
+    sys.excepthook = tell
+    threading.excepthook = lambda failed: tell(failed.exc_type, failed.exc_value, failed.exc_traceback)
 
 
 def snapshot(devices: Mapping[str, str], path: Path, size: tuple[int, int], patience_s: float) -> list[str]:

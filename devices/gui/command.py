@@ -44,7 +44,7 @@ def gui(prefix: Prefix = None, instance: Instance = None, folder: Folder = None,
     window = _loaded()
     if os.environ.get("DISPLAY") and not os.environ.get("QT_QPA_PLATFORM") and (text := missing_library()):
         _fail(text)
-    raise typer.Exit(window.show(devices))
+    _leave(window.show(devices))
 
 
 def snapshot(
@@ -70,10 +70,10 @@ def snapshot(
         missing = _loaded().snapshot(devices, out, size, patience)
     except OSError as error:
         _fail(str(error))
-    console.print(f"wrote {out}", highlight=False)
+    console.print(f"wrote {out}", highlight=False, soft_wrap=True)
     for text in missing:
-        console.print(f"[yellow]{escape(text)}[/]", highlight=False)
-    raise typer.Exit(1 if missing else 0)
+        console.print(f"[yellow]{escape(text)}[/]", highlight=False, soft_wrap=True)
+    _leave(1 if missing else 0)
 
 
 def devices_to_show(
@@ -159,6 +159,13 @@ def _loaded() -> Any:
     return application
 
 
+def _leave(code: int) -> NoReturn:
+    """End the process without the clean-up of Tango and Taurus, which waits for calls to devices that hang."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 def _fail(text: str) -> NoReturn:
-    console.print(f"[red]{escape(text)}[/]", highlight=False)
+    console.print(f"[red]{escape(text)}[/]", highlight=False, soft_wrap=True)
     raise typer.Exit(1)

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from PyQt6.QtWidgets import (
-    QFileDialog,
     QGridLayout,
     QGroupBox,
     QInputDialog,
@@ -167,12 +166,9 @@ class Controls(QWidget):
         return found == yes
 
     def _prompt(self, command: str, what: str) -> str:
-        if command in FILES and command != "Load":
-            return QFileDialog.getSaveFileName(self, what)[0]
-        if command == "Load":
-            return QFileDialog.getOpenFileName(self, what)[0]
         if command == "RemoveSlice":
             text, accepted = QInputDialog.getItem(self, "tango-jit", what, list(self._session.names), 0, False)
         else:
-            text, accepted = QInputDialog.getText(self, "tango-jit", what)
+            told = f"{what}: path on the computer of that device" if command in FILES else what
+            text, accepted = QInputDialog.getText(self, "tango-jit", told)
         return text if accepted else ""

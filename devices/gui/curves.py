@@ -10,7 +10,7 @@ import pyqtgraph as pg
 from PyQt6.QtCore import Qt
 from PyQt6.QtWidgets import QVBoxLayout, QWidget
 
-from devices.gui.history import History
+from devices.gui.history import LENGTH_S, History
 from devices.gui.look import Seen
 from devices.gui.session import Session
 
@@ -90,7 +90,8 @@ class _Drawn:
         self._low, self._high = History(), History()
         self._logarithmic = logarithmic
         self._line = plot.plot(name=curve.title, pen=pg.mkPen(curve.colour, width=1.5), connect="finite")
-        self._edges = [plot.plot(pen=None, connect="finite") for _ in range(2)] if curve.band else []
+        unseen = pg.mkPen(style=Qt.PenStyle.NoPen)  # without a pen a curve has no points for the band either
+        self._edges = [plot.plot(pen=unseen, connect="finite") for _ in range(2)] if curve.band else []
         if self._edges:
             plot.addItem(pg.FillBetweenItem(*self._edges, brush=pg.mkBrush(*curve.colour, FADED)), ignoreBounds=True)
         self._remembered = False
@@ -101,13 +102,15 @@ class _Drawn:
         if self._logarithmic and not number > 0:
             number = np.nan
         if not self._remembered and self.curve.history and not seen.trouble:
-            past = np.asarray(seen.values.get(self.curve.history) or np.zeros((2, 0)), np.float64)
-            if past.ndim == 2 and past.shape[0] == 2:
+            past = np.array(seen.values.get(self.curve.history) or np.zeros((2, 0)), np.float64)
+            if past.ndim == 2 and past.shape[0] == 2 and past.size:
+                past[0] -= max(past[0, -1] - seen.at_s, 0)  # the clock of its computer is ahead of ours
                 self.history.before(past.T)
             self._remembered = True
         self.history.add(seen.at_s, number)
-        band = seen.values.get(self.curve.band) if self.curve.band else None
-        if self._edges and band is not None and np.isfinite(number):
+        if self._edges:
+            told = seen.values.get(self.curve.band)
+            band = np.nan if told is None else float(told)
             self._low.add(seen.at_s, number - band)
             self._high.add(seen.at_s, number + band)
 
@@ -131,6 +134,8 @@ class Curves(QWidget):
         self._drawn: list[_Drawn] = []
         self._plots: list[pg.PlotItem] = []
         self._jumps = -1
+        self._lines: list[tuple[float, pg.PlotItem, pg.InfiniteLine]] = []
+        self.setMinimumHeight(130)
         for column, plot in enumerate(PLOTS):
             self._add(column, plot)
         session.seen.connect(self._take)
@@ -145,8 +150,10 @@ class Curves(QWidget):
         item = self._area.addPlot(0, column, axisItems={"bottom": axis})
         item.setTitle(f"{plot.title}{f' ({plot.unit})' if plot.unit else ''}", size="9pt")
         item.showGrid(x=True, y=True, alpha=0.2)
-        item.addLegend(offset=(4, 2), labelTextSize="8pt", verSpacing=-6, brush=pg.mkBrush(29, 31, 35, 190))
+        item.addLegend(offset=(4, 2), labelTextSize="7pt", verSpacing=-8, colCount=2, brush=pg.mkBrush(29, 31, 35, 190))
         item.setLogMode(y=plot.logarithmic)
+        if plot.logarithmic:
+            item.getAxis("left").setStyle(maxTickLevel=0)  # decades; the others lie over each other
         item.setClipToView(True)
         if plot.title == "accuracy":
             for level in (0.5, 1.0):
@@ -191,3 +198,7 @@ class Curves(QWidget):
             line = pg.InfiniteLine(at_s, angle=90, pen=pg.mkPen(*RED, 180, style=Qt.PenStyle.DashLine), **label)
             line.setToolTip(text)
             plot.addItem(line, ignoreBounds=True)
+            self._lines.append((at_s, plot, line))
+        for old in [one for one in self._lines if one[0] < at_s - LENGTH_S]:
+            old[1].removeItem(old[2])
+            self._lines.remove(old)

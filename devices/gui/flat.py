@@ -109,6 +109,14 @@ class Pane:
             self.view.setRange(QRectF(0, 0, *self.size_mm()), padding=0.02)
             self._fit_bar()
 
+    def part(self) -> QRectF | None:
+        """What the operator has chosen to see of the picture, in mm; None: all of it."""
+        return None if self._whole or self.place is None else self.view.viewRect()
+
+    def show_part(self, part: QRectF) -> None:
+        self._whole = False
+        self.view.setRange(part, padding=0)
+
     def _chosen(self, *_: Any) -> None:
         self._whole = False
 
@@ -116,6 +124,7 @@ class Pane:
         """Words where there is no picture."""
         self.values = None
         self._image.clear()
+        self._missing.setTextWidth(max(float(self.view.width()) - 16, 90))
         self._missing.setText(text)
         center = self.view.viewRect().center() if self.place is None else QPointF(*(n / 2 for n in self.size_mm()))
         self._missing.setPos(center)

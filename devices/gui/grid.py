@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,7 @@ class Grid(QWidget):
         super().__init__()
         self._session, self._contrast = session, contrast
         self.panes: dict[tuple[str, str], Pane] = {}
+        self._parts: dict[str, QRectF | None] = {}  # slice -> what was seen of it when panes were last made anew
         self._area: Any = pg.GraphicsLayoutWidget()
         self._area.ci.layout.setSpacing(3)
         self._area.ci.layout.setContentsMargins(0, 0, 0, 0)
@@ -54,12 +56,15 @@ class Grid(QWidget):
         self._slice.setToolTip("Which slices are shown flat")
         self.kinds = {kind: _switch(kind, kind in KINDS[:2]) for kind in KINDS}
         self.region = _switch("draw region", False)
+        everywhere = QPushButton("whole region")
+        everywhere.setToolTip("The trainer takes its samples from the whole field of view again")
+        everywhere.clicked.connect(lambda: session.orders.write("trainer", "region", np.zeros(0)))
         self.region.setToolTip("Drag a rectangle in a picture: there the trainer takes its samples from")
         undo, whole, cut = QPushButton("undo move"), QPushButton("whole"), QPushButton("zoom into view")
         cut.setToolTip("Reconstruct what the pictures show of the chosen slice now, with all its pixels")
         whole.setToolTip("Twice as wide and high, up to the whole field of view")
         bar = QToolBar()  # what has no room in it is found behind an arrow
-        for widget in (self._slice, *self.kinds.values(), self.region, cut, whole, undo):
+        for widget in (self._slice, *self.kinds.values(), self.region, everywhere, cut, whole, undo):
             bar.addWidget(widget)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -107,6 +112,7 @@ class Grid(QWidget):
         kinds = [kind for kind, button in self.kinds.items() if button.isChecked()]
         for name, kind in self.panes:
             self._contrast.take(name, kind, None)
+        self._parts |= {name: pane.part() for (name, _), pane in self.panes.items()}
         self._area.clear()
         self.panes = {}
         self._session.with_uncertainty = "uncertainty" in kinds
@@ -123,8 +129,25 @@ class Grid(QWidget):
             link([pane for (n, _), pane in self.panes.items() if n == name])
         for picture in self._session.pictures.values():
             self._show(picture)
+        for key, pane in self.panes.items():
+            if (part := self._parts.get(key[0])) is not None:
+                pane.show_part(part)
+        if not self.panes:
+            self._say_empty()
         if self._session.with_uncertainty:
             self._session.read_again()
+
+    def _say_empty(self) -> None:
+        """Words where there is no slice at all."""
+        source = self._session.looks.get("reconstructor") or self._session.looks.get(self._session.source)
+        if source is None:
+            text = "looking for the devices" if "reconstructor" in self._session.devices else "no reconstructor here"
+        else:
+            text = source.trouble or f"no slices yet: {source.status}"
+        if not any(button.isChecked() for button in self.kinds.values()):
+            text = "choose what to see of the slices, above"
+        self._area.clear()
+        self._area.addLabel(escape(text).replace("\n", "<br>"), color="#dcb45a", size="11pt")
 
     # ---- what they show
 
@@ -157,6 +180,8 @@ class Grid(QWidget):
 
     def _look(self, seen: Any) -> None:
         """Where no picture is, the words of whoever keeps it back."""
+        if not self.panes:
+            self._say_empty()
         if seen.member != self._session.source:
             return
         for (name, kind), pane in self.panes.items():
@@ -191,15 +216,16 @@ class Grid(QWidget):
         if pane.place is None or pane.view.drawing:
             return
         target = placing.at(pane.place, *pane.fractions(point))
-        for name, place in self._session.places.items():
-            if name != pane.name:
-                self._session.begin_move(name)
-                self._session.move(name, placing.through(place, target))
+        others = [name for name in self._session.places if name != pane.name]
+        if others:
+            self._session.begin_move(*others)
+        for name in others:
+            self._session.move(name, placing.through(self._session.places[name], target))
 
     def _stepped(self, pane: Pane, steps: int) -> None:
         place = self._session.places.get(pane.name)
         if place is not None:
-            self._session.begin_move(pane.name)
+            self._session.begin_move(pane.name, joins=True)
             across = placing.normal(place) * steps * 2 * min(place.pixel_mm)
             self._session.move(pane.name, placing.shifted(place, across))
 

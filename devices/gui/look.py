@@ -19,7 +19,7 @@ from devices.facts import plain
 
 EVERY_S = 1.0
 ANSWER_MS = 1500
-LISTED_EVERY_S = 10.0
+LISTED_EVERY_S = 2.0
 LARGEST = 1000  # elements of what is looked at
 BELL = "frame_number_"  # attributes whose event tells of a new picture begin so
 
@@ -42,9 +42,20 @@ class Seen:
     trouble: str = ""
 
 
+CORBA = {  # what its troubles mean
+    "CallTimedout": "no answer in time",
+    "ConnectFailed": "no connection",
+    "OBJECT_NOT_EXIST": "its server has just begun, or ended",
+    "NoUsableProfile": "no connection",
+}
+
+
 def why(error: tango.DevFailed) -> str:
     """What failed, in a line: the first of its errors, which is the device's own."""
-    return error.args[0].desc.strip().splitlines()[0].strip() if error.args else str(error)
+    if not error.args:
+        return str(error)
+    text = error.args[0].desc.strip().splitlines()[0].strip()
+    return next((words for sign, words in CORBA.items() if "CORBA" in text and sign in text), text)
 
 
 class Look:
@@ -68,21 +79,35 @@ class Look:
         self._thread.start()
 
     def now(self) -> None:
-        """Look at once; any thread."""
+        """Look at once, also at which attributes there are; any thread."""
+        self._listed_at = 0.0
         self._asked.set()
 
-    def close(self) -> None:
+    def end(self) -> None:
         """Look no more. Events are not unsubscribed from: those on their way would be complained of by Tango."""
         self._ended = True
         self._asked.set()
-        self._thread.join(2 * ANSWER_MS / 1e3 + 2)
+
+    def join(self, timeout_s: float) -> bool:
+        """Wait for the thread after `end`; False: it hangs in a call to its device."""
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
 
     def _run(self) -> None:
         with tango.EnsureOmniThread():
             while not self._ended:
                 self._asked.clear()
-                self._told(self._look())
+                self._told(self._tried())
                 self._asked.wait(EVERY_S)
+
+    def _tried(self) -> Seen:
+        """Nothing ends the looks: what is not foreseen is trouble, too."""
+        try:
+            return self._look()
+        except Exception as error:
+            self._forget()
+            text = f"{self.device} cannot be looked at: {type(error).__name__}: {error}"
+            return Seen(self.member, self.device, time.time(), trouble=text)
 
     def _look(self) -> Seen:
         try:

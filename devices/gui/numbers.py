@@ -1,9 +1,14 @@
 """Where a slice lies, in numbers that can be written."""
 
+# pyright: reportIncompatibleMethodOverride=false
+# (In the stubs of Qt the parameters of event handlers have no names of their own.)
+
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
+from PyQt6.QtCore import Qt
+from PyQt6.QtGui import QWheelEvent
 from PyQt6.QtWidgets import QComboBox, QDoubleSpinBox, QFormLayout, QPushButton, QWidget
 
 from devices.gui.session import Session
@@ -23,7 +28,7 @@ LARGEST_MM = 1e4
 
 
 class Numbers(QWidget):
-    """Enter, or leaving a field, moves the slice. While a field is edited it is left alone."""
+    """Enter, or leaving a field that was changed, moves the slice. While a field is written in it is left alone."""
 
     def __init__(self, session: Session) -> None:
         super().__init__()
@@ -35,7 +40,7 @@ class Numbers(QWidget):
         layout.addRow("slice", self.slice)
         for name, widget in self.fields.items():
             layout.addRow(TITLES[name], widget)
-            widget.editingFinished.connect(self.apply)
+            widget.valueChanged.connect(lambda value, n=name: self.apply(n, value))
         undo = QPushButton("undo move")
         undo.clicked.connect(session.undo)
         layout.addRow(undo)
@@ -46,24 +51,18 @@ class Numbers(QWidget):
     def choose(self, name: str) -> None:
         self.slice.setCurrentText(name)
 
-    def apply(self) -> None:
-        """Bring the slice to what the fields say, if that is elsewhere."""
+    def apply(self, field: str, value: float) -> None:
+        """Bring the slice to where a field says; the others stay as exact as they are."""
         name = self.slice.currentText()
         place = self._session.places.get(name)
         if place is None:
             return
-        shown = {n: round(v, self.fields[n].decimals()) for n, v in vars(Placement.of(place)).items()}
-        wanted = {n: round(widget.value(), widget.decimals()) for n, widget in self.fields.items()}
-        if shown == wanted:
-            return
-        exact = vars(Placement.of(place))
-        numbers = {n: exact[n] if shown[n] == wanted[n] else wanted[n] for n in wanted}  # what was not touched stays
         try:
-            moved = Placement(**numbers).place(place)
+            moved = replace(Placement.of(place), **{field: value}).place(place)
         except ValueError as error:
             self._session.said.emit(f"{name}: {error}", True)
             return
-        self._session.begin_move(name)
+        self._session.begin_move(name, joins=True)
         self._session.move(name, moved)
 
     def _list(self) -> None:
@@ -77,10 +76,13 @@ class Numbers(QWidget):
 
     def _placed(self, name: str) -> None:
         if name == self.slice.currentText():
-            self.show_place()
+            self._fill(edited_too=False)
 
     def show_place(self, *_: str) -> None:
-        """Fill the fields with where the slice is wanted."""
+        """Fill the fields with where the slice is wanted; what was being written is given up."""
+        self._fill(edited_too=True)
+
+    def _fill(self, *, edited_too: bool) -> None:
         place = self._session.places.get(self.slice.currentText())
         for widget in self.fields.values():
             widget.setEnabled(place is not None)
@@ -88,14 +90,26 @@ class Numbers(QWidget):
             return
         for name, value in vars(Placement.of(place)).items():
             widget = self.fields[name]
-            if not widget.hasFocus():
+            line = widget.lineEdit()
+            if edited_too or line is None or not line.isModified():
                 widget.blockSignals(True)
                 widget.setValue(value)
                 widget.blockSignals(False)
 
 
+class _Field(QDoubleSpinBox):
+    """A field that the wheel changes only where somebody has put the cursor."""
+
+    def wheelEvent(self, event: QWheelEvent | None) -> None:
+        if self.hasFocus():
+            super().wheelEvent(event)
+        elif event is not None:
+            event.ignore()
+
+
 def _field(name: str) -> QDoubleSpinBox:
-    widget = QDoubleSpinBox()
+    widget = _Field()
+    widget.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
     widget.setKeyboardTracking(False)
     degrees = name.endswith("_deg")
     widget.setDecimals(2 if degrees else 4)

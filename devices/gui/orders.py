@@ -23,7 +23,7 @@ class Orders:
         self._devices = dict(devices)
         self._answered = answered
         self._threads = {m: ThreadPoolExecutor(1, thread_name_prefix=f"orders to {m}") for m in devices}
-        self._moves = Newest("moves")
+        self.moves = Newest("moves", lambda text: answered("reconstructor", "move", text))
 
     def command(self, member: str, command: str, argument: Any = None) -> None:
         arguments = () if argument is None else (argument,)
@@ -36,10 +36,11 @@ class Orders:
     def move(self, name: str, nine: Any) -> None:
         """Bring a slice to nine numbers in mm; of many such orders the newest is given."""
         write = partial(self._write_geometry, name, nine)
-        self._moves.put(name, lambda: self._try("reconstructor", f"move {name}", write, quiet=True))
+        self.moves.put(name, lambda: self._try("reconstructor", f"move {name}", write, quiet=True))
 
-    def close(self) -> None:
-        self._moves.close(ANSWER_MS / 1e3)
+    def end(self) -> None:
+        """Orders that wait are not given any more."""
+        self.moves.end()
         for thread in self._threads.values():
             thread.shutdown(wait=False, cancel_futures=True)
 

@@ -57,7 +57,7 @@ class PictureReader:
         self._devices = dict(devices)
         self._told, self._failed = told, failed
         self._proxies: dict[str, Any] = {}
-        self._worker = Newest("pictures")
+        self._worker = Newest("pictures", failed)
 
     def want(self, source: str, name: str, kinds: frozenset[str]) -> None:
         """Read this slice of a source as soon as there is time; any thread."""
@@ -66,8 +66,10 @@ class PictureReader:
     def want_preview(self) -> None:
         self._worker.put("preview", lambda: self._guarded("reconstructor", self._read_preview))
 
-    def close(self) -> None:
-        self._worker.close(ANSWER_MS / 1e3 + 2)
+    @property
+    def worker(self) -> Newest:
+        """Its thread, to be ended."""
+        return self._worker
 
     def _guarded(self, source: str, read: Callable[..., Picture | Preview | None], *rest: Any) -> None:
         try:
@@ -88,8 +90,8 @@ class PictureReader:
         attributes = {kind: f"{a}_{name}" for kind, a in SOURCES[source].items() if kind in kinds}
         wanted = [*attributes.values(), f"geometry_{name}", *(f"{figure}_{name}" for figure in FIGURES)]
         values = {one.name: _value(one) for one in proxy.read_attributes(wanted)}
-        found = {k: values[a] for k, a in attributes.items() if values[a] is not None and np.size(values[a])}
-        images = {kind: np.asarray(image, np.float32) for kind, image in found.items()}
+        found = {k: np.asarray(values[a], np.float32) for k, a in attributes.items() if values[a] is not None}
+        images = {kind: image for kind, image in found.items() if image.size and np.isfinite(image).any()}
         if not images:
             return None
         nine = values[f"geometry_{name}"]

@@ -9,13 +9,17 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from PyQt6.QtCore import QObject, pyqtSignal
+from PyQt6.QtCore import QObject, QTimer, pyqtSignal
 
 from devices.gui.look import BELL, Look, Seen
 from devices.gui.orders import Orders
 from devices.gui.pictures import Picture, PictureReader, Preview
 from tango_jit.geometry import SliceGeometry
 
+WATCHED_EVERY_MS = 2000
+SILENT_S = 6.0  # a look takes two seconds at most; a device whose call hangs longer does not answer
+ENDING_S = 1.5
+JOINED_S = 0.7  # moves by wheel that follow each other so soon are undone as one
 SETTLING_S = 2.0  # so long a slice that was moved here is thought to be where it was brought
 UNDO = 100
 
@@ -40,10 +44,12 @@ class Session(QObject):
         self.looks: dict[str, Seen] = {}
         self.pictures: dict[str, Picture] = {}
         self.places: dict[str, SliceGeometry] = {}
+        self._preview = -1  # the newest one that was read
         self.watching = True  # pictures are read
+        self._has_places = False  # told by the reconstructor; until then those of the pictures are taken
         self.with_uncertainty = False
         self.moved_at: dict[str, float] = {}
-        self._before: list[tuple[str, SliceGeometry]] = []
+        self._before: list[tuple[float, dict[str, SliceGeometry]]] = []  # when, and where slices were
         self._lock, self._inbox = threading.Lock(), dict[Any, Callable[[], None]]()
         self._knocked.connect(self._open)
         self.orders = Orders(devices, self._from_thread("order", self._answered))
@@ -52,6 +58,10 @@ class Session(QObject):
         )
         seen, rung = self._from_thread("look", self._look), self._from_thread("bell", self._rung)
         self._threads = {m: Look(m, device, seen, rung) for m, device in devices.items()}
+        self.workers = [self._reader.worker, self.orders.moves]  # to be ended with the session; others may add theirs
+        self._watch = QTimer(self)
+        self._watch.timeout.connect(self._look_at_looks)
+        self._watch.start(WATCHED_EVERY_MS)
 
     # ---- from other threads
 
@@ -104,16 +114,39 @@ class Session(QObject):
         source = self.source
         self.looks[seen.member] = seen
         self._tell_changes(before, seen)
-        if seen.member == "reconstructor" and not seen.trouble:
+        places_of = "denoiser" if self._is_gone("reconstructor") and not self._has_places else "reconstructor"
+        if seen.member == places_of and not seen.trouble:
             self._take_places(seen)
-            if self.value("reconstructor", "preview_frame_number", -1) >= 0 and (
-                before is None or before.values.get("preview_frame_number") != seen.values.get("preview_frame_number")
-            ):
-                self._reader.want_preview()
+        preview = seen.values.get("preview_frame_number") if seen.member == "reconstructor" else None
+        if preview is not None and preview >= 0 and preview != self._preview and self.watching:
+            self._preview = preview
+            self._reader.want_preview()
         if self.source != source:
             self.said.emit(f"pictures are those of the {self.source}", self.source != "denoiser")
             self.read_again()
+        elif seen.member == source and self.watching:
+            self._read_missed(seen)
         self.seen.emit(seen)
+
+    def _is_gone(self, member: str) -> bool:
+        seen = self.looks.get(member)
+        return member not in self.devices or (seen is not None and bool(seen.trouble))
+
+    def _read_missed(self, seen: Seen) -> None:
+        """Read what should have come and did not: a read that failed is not told a second time by an event."""
+        for name in self.names:
+            number, picture = seen.values.get(f"{BELL}{name}"), self.pictures.get(name)
+            late = picture is None or (picture.at_s < seen.at_s - 1 and picture.figures.get("frame_number") != number)
+            if number is not None and number >= 0 and late:
+                self._want(name)
+
+    def _look_at_looks(self) -> None:
+        """A call that hangs tells nothing: what was seen long ago is no state of now."""
+        now = time.time()
+        for member, seen in list(self.looks.items()):
+            if not seen.trouble and now - seen.at_s > SILENT_S:
+                text = f"{seen.device} has not answered for {now - seen.at_s:.0f} s"
+                self._look(Seen(member, seen.device, now, trouble=text))
 
     def _tell_changes(self, before: Seen | None, seen: Seen) -> None:
         if seen.trouble:
@@ -127,10 +160,12 @@ class Session(QObject):
                 self.said.emit(f"{seen.member}: {text}", name == "last_error")
 
     def _take_places(self, seen: Seen) -> None:
+        self._has_places = seen.member == "reconstructor"
         places, now = {}, time.monotonic()
         for name in (n.removeprefix("geometry_") for n in seen.values if n.startswith("geometry_")):
-            nine, shape = seen.values[f"geometry_{name}"], seen.values.get(f"shape_{name}", ())
-            if nine is None or shape is None or len(nine) != 9 or len(shape) != 2:
+            nine = seen.values[f"geometry_{name}"]
+            shape = seen.values.get(f"shape_{name}") or (seen.member == "denoiser" and (1, 1)) or ()
+            if nine is None or len(nine) != 9 or len(shape) != 2:
                 continue  # before the first scan there are no places
             told = SliceGeometry(tuple(nine[:3]), tuple(nine[3:6]), tuple(nine[6:]), *(int(n) for n in shape))
             settled = now - self.moved_at.get(name, -np.inf) > SETTLING_S
@@ -171,9 +206,15 @@ class Session(QObject):
 
     # ---- places
 
-    def begin_move(self, name: str) -> None:
-        """What follows can be undone as one."""
-        self._before = [*self._before[1 - UNDO :], (name, self.places[name])]
+    def begin_move(self, *names: str, joins: bool = False) -> None:
+        """What follows can be undone as one; `joins`: as one with the move before, if that is the same and just was."""
+        now, places = time.monotonic(), {name: self.places[name] for name in names}
+        if joins and self._before and self._before[-1][1].keys() == places.keys():
+            then, before = self._before[-1]
+            if now - then < JOINED_S:
+                self._before[-1] = (now, before)
+                return
+        self._before = [*self._before[1 - UNDO :], (now, places)]
 
     def move(self, name: str, place: SliceGeometry) -> None:
         """Bring a slice there: at once here, and at the reconstructor as soon as it takes it."""
@@ -183,14 +224,16 @@ class Session(QObject):
         self.placed.emit(name)
         self.orders.move(name, place.nine)
 
-    def undo(self) -> str:
-        """Take the last move back; returns the name of its slice, "" if there is none."""
+    def undo(self) -> tuple[str, ...]:
+        """Take the last move back; returns the names of its slices, () if there is none."""
         while self._before:
-            name, place = self._before.pop()
-            if name in self.places:
-                self.move(name, place)
-                return name
-        return ""
+            _, before = self._before.pop()
+            moved = [name for name in before if name in self.places]
+            for name in moved:
+                self.move(name, before[name])
+            if moved:
+                return tuple(moved)
+        return ()
 
     def _answered(self, member: str, order: str, trouble: str) -> None:
         if trouble and order.startswith("move "):
@@ -200,8 +243,12 @@ class Session(QObject):
         self.said.emit(f"{member}: {order}: {trouble}" if trouble else f"{member}: {order}", bool(trouble))
 
     def close(self) -> None:
-        """End all threads."""
-        for look in self._threads.values():
-            look.close()
-        self._reader.close()
-        self.orders.close()
+        """End all threads, but wait for none that hangs in a call to a device."""
+        self._watch.stop()
+        threads = [*self._threads.values(), *self.workers]
+        for thread in threads:
+            thread.end()
+        self.orders.end()
+        deadline = time.monotonic() + ENDING_S
+        for thread in threads:
+            thread.join(max(deadline - time.monotonic(), 0))

@@ -51,6 +51,10 @@ class Settings(QTabWidget):
         session.seen.connect(self._look)
 
     def _look(self, seen: Seen) -> None:
+        if seen.trouble and seen.member in self.forms:  # Taurus may give up its listeners meanwhile: a new one later
+            form = self.forms.pop(seen.member)
+            self._pages[seen.member].removeWidget(form)
+            form.deleteLater()
         label = self._words.get(seen.member)
         if label is not None:
             label.setText(seen.trouble)

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import math
-import threading
 from dataclasses import replace
 
 import numpy as np
@@ -19,11 +18,14 @@ from devices.gui.contrast import Contrast
 from devices.gui.grid import colour_of
 from devices.gui.pictures import Preview
 from devices.gui.session import Session
+from devices.gui.worker import Newest
 from tango_jit.view import Camera, Haze, Hit, Plane, hit, placing, render
-from tango_jit.view.scene import textured
+from tango_jit.view.scene import Colours, textured
 
 BACKGROUND = QColor(24, 26, 30)
 REST_MS = 200  # after so long without a movement the picture is made in full resolution
+MOST_PIXELS = 400_000  # more are stretched: some 50 ms on one core with the preview volume
+GREY = np.full((1, 1, 3), 40, np.uint8)
 RADIANS_PER_PIXEL = math.radians(0.4)
 HELP = (
     "drag a slice: along its normal · Ctrl: in its plane · right button: tilt it · Shift and right button: turn it in "
@@ -36,6 +38,7 @@ class Space(QWidget):
 
     pointed = pyqtSignal(str)
     chosen = pyqtSignal(str)  # a slice that was taken by the mouse
+    _rendered = pyqtSignal(object)  # QImage, from the thread that renders
 
     def __init__(self, session: Session, contrast: Contrast) -> None:
         super().__init__()
@@ -49,25 +52,22 @@ class Space(QWidget):
         self._preview: Preview | None = None
         self.opacity = 0.4
         self._taken: Hit | None = None
-        self._name = ""
+        self._name, self._moved = "", False
         self._at = QPoint()
         self._image: QImage | None = None
-        self._coarse, self._ready = False, False
+        self._coarse, self._textures = False, dict[str, tuple[tuple[object, ...], Colours]]()
+        self._worker = Newest("3-D view", lambda text: session.said.emit(f"3-D view: {text}", True))
+        session.workers.append(self._worker)
+        self._rendered.connect(self._take_image)
         self._soon, self._rest = QTimer(self), QTimer(self)
         for timer in (self._soon, self._rest):
             timer.setSingleShot(True)
         self._soon.timeout.connect(self._draw)
         self._rest.timeout.connect(self._sharpen)
-        threading.Thread(target=self._compile, name="compile", daemon=True).start()
         session.picture.connect(self.redraw)
         session.placed.connect(self.redraw)
         session.preview.connect(self._take_preview)
         contrast.changed.connect(self._recolour)
-
-    def _compile(self) -> None:
-        """The first time takes seconds, in which the window is to live."""
-        render([], None, self.camera, (4, 4))
-        self._ready = True
 
     def set_opacity(self, percent: int) -> None:
         """Of the preview volume."""
@@ -131,25 +131,29 @@ class Space(QWidget):
             image = None
             if picture is not None:
                 image = picture.images.get("denoised", picture.images.get("raw"))
-            if image is None or scale.levels is None:
-                colours = np.full((1, 1, 3), 40, np.uint8)
-            else:
-                colours = textured(image, scale.levels, scale.table)
+            made_of = (id(image), picture and picture.at_s, scale.levels, scale.map)
+            if name not in self._textures or self._textures[name][0] != made_of:
+                colours = GREY
+                if image is not None and scale.levels is not None:
+                    colours = textured(image, scale.levels, scale.table)
+                self._textures[name] = (made_of, colours)
+            colours = self._textures[name][1]
             found[name] = Plane(wanted, colours, colour_of(self._session.names, name))
         return found
 
     def _draw(self) -> None:
-        if not self._ready:
-            self._soon.start(200)
-            return
         if not self._fitted and self._session.places:
             self._fitted = True
             self.fit()
-        part = 2 if self._coarse or self._taken else 1
-        width, height = max(self.width() // part, 1), max(self.height() // part, 1)
-        picture = render(list(self.planes().values()), self._haze, self.camera, (width, height))
-        shown = QImage(picture.tobytes(), width, height, 4 * width, QImage.Format.Format_RGBA8888_Premultiplied)
-        self._image = shown.copy()
+        part = (2 if self._coarse or self._taken else 1) * max(
+            1.0, math.sqrt(self.width() * self.height() / MOST_PIXELS)
+        )
+        size = max(int(self.width() / part), 1), max(int(self.height() / part), 1)
+        planes, haze, camera = list(self.planes().values()), self._haze, self.camera
+        self._worker.put("picture", lambda: self._rendered.emit(_image(render(planes, haze, camera, size))))
+
+    def _take_image(self, image: QImage) -> None:
+        self._image = image
         self.update()
 
     def paintEvent(self, event: QPaintEvent | None) -> None:
@@ -164,14 +168,17 @@ class Space(QWidget):
             painter.drawImage(self.rect(), self._image)
         if box is not None:
             self._box(painter, box, behind=False)
-        if not self._session.places:
+        if self._image is None or not self._session.places:
             painter.setPen(QColor(220, 180, 90))
             painter.drawText(self.rect(), Qt.AlignmentFlag.AlignCenter, self._why_empty())
 
     def _why_empty(self) -> str:
         seen = self._session.looks.get("reconstructor")
         if seen is None:
-            return "looking for the reconstructor"
+            here = "reconstructor" in self._session.devices
+            return "looking for the reconstructor" if here else "no reconstructor here"
+        if self._session.places:
+            return "preparing the 3-D view ..."
         return seen.trouble or f"no slices yet\n{seen.status}"
 
     def _box(self, painter: QPainter, corners: NDArray[np.float64], *, behind: bool) -> None:
@@ -201,16 +208,16 @@ class Space(QWidget):
 
     def under(self, position: QPointF) -> tuple[str, Hit | None]:
         """The slice under the mouse, and where."""
-        planes = self.planes()
-        found = hit(list(planes.values()), self.camera, position.x(), position.y(), (self.width(), self.height()))
-        return ("", None) if found is None else (list(planes)[found.index], found)
+        places = self._session.places
+        found = hit(list(places.values()), self.camera, position.x(), position.y(), (self.width(), self.height()))
+        return ("", None) if found is None else (list(places)[found.index], found)
 
     def mousePressEvent(self, event: QMouseEvent | None) -> None:
         assert event is not None
         self._name, self._taken = self.under(event.position())
         self._at = event.pos()
+        self._moved = False
         if self._taken is not None:
-            self._session.begin_move(self._name)
             self.chosen.emit(self._name)
 
     def mouseMoveEvent(self, event: QMouseEvent | None) -> None:
@@ -229,6 +236,11 @@ class Space(QWidget):
             self._drag(moved, event)
 
     def _drag(self, moved: QPoint, event: QMouseEvent) -> None:
+        if not moved.manhattanLength():
+            return
+        if not self._moved:
+            self._moved = True
+            self._session.begin_move(self._name)
         place = self._session.places[self._name]
         right, up, _ = self.camera.axes
         shift = (moved.x() * right - moved.y() * up) * self.camera.mm_per_pixel(self.height())
@@ -242,8 +254,7 @@ class Space(QWidget):
                 place = placing.turned(place, across, moved.x() * RADIANS_PER_PIXEL)
             else:
                 axis = moved.x() * up + moved.y() * right  # as a ball is turned by a hand on it
-                if moved.manhattanLength():
-                    place = placing.turned(place, axis, math.hypot(moved.x(), moved.y()) * RADIANS_PER_PIXEL)
+                place = placing.turned(place, axis, math.hypot(moved.x(), moved.y()) * RADIANS_PER_PIXEL)
         elif control:
             place = placing.shifted(place, shift - across * (across @ shift))
         else:
@@ -274,7 +285,14 @@ class Space(QWidget):
         factor = 1.15 ** (event.angleDelta().y() / 120)
         name, found = self.under(event.position())
         if found is not None and event.modifiers() & Qt.KeyboardModifier.ControlModifier:
-            self._session.begin_move(name)
+            self._session.begin_move(name, joins=True)
             self._session.move(name, placing.zoomed(self._session.places[name], 1 / factor, found.point_mm))
         else:
             self._move_camera(self.camera.nearer(factor))
+
+
+def _image(picture: Colours) -> QImage:
+    """Of a picture (height, width, 4), with memory of its own."""
+    height, width = picture.shape[:2]
+    shown = QImage(picture.tobytes(), width, height, 4 * width, QImage.Format.Format_RGBA8888_Premultiplied)
+    return shown.copy()

@@ -202,6 +202,7 @@ class Window(QMainWindow):
             kept = QSettings("tango-jit", "window")
             kept.setValue("geometry", self.saveGeometry())
             kept.setValue("state", self.saveState())
+        self.hide()
         self.session.close()
         super().closeEvent(event)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import traceback
 from collections.abc import Callable
 
 import tango
@@ -11,9 +12,14 @@ Job = Callable[[], None]
 
 
 class Newest:
-    """Jobs by key, each key's newest only, in the order in which the keys came. Jobs must not raise."""
+    """Jobs by key, each key's newest only, in the order in which the keys came.
 
-    def __init__(self, name: str) -> None:
+    One that raises is told, and the next one done.
+    """
+
+    def __init__(self, name: str, failed: Callable[[str], None]) -> None:
+        """`failed` gets the traceback of a job that raised, in the thread."""
+        self._failed = failed
         self._jobs: dict[str, Job] = {}
         self._changed = threading.Condition()
         self._ended = False
@@ -26,12 +32,16 @@ class Newest:
             self._jobs[key] = job
             self._changed.notify()
 
-    def close(self, timeout_s: float = 5.0) -> None:
+    def end(self) -> None:
         """The job at hand is ended, the others are not begun."""
         with self._changed:
             self._ended = True
             self._changed.notify()
+
+    def join(self, timeout_s: float) -> bool:
+        """Wait for the thread after `end`; False: it hangs in its job."""
         self._thread.join(timeout_s)
+        return not self._thread.is_alive()
 
     def _run(self) -> None:
         with tango.EnsureOmniThread():
@@ -41,4 +51,7 @@ class Newest:
                     if self._ended:
                         return
                     job = self._jobs.pop(next(iter(self._jobs)))
-                job()
+                try:
+                    job()
+                except Exception:
+                    self._failed(traceback.format_exc())

@@ -61,18 +61,20 @@ class Haze:
 
 @dataclass(frozen=True)
 class Hit:
-    """What is under a place of a picture: the plane's index and the point, in mm."""
+    """What is under a place of a picture: the index of the slice and the point, in mm."""
 
     index: int
     point_mm: Array
 
 
-def hit(planes: Sequence[Plane], camera: Camera, column: float, row: float, size: tuple[int, int]) -> Hit | None:
-    """The nearest plane under a place of a picture of `size` (width, height) pixels; None: there is none."""
+def hit(
+    places: Sequence[SliceGeometry], camera: Camera, column: float, row: float, size: tuple[int, int]
+) -> Hit | None:
+    """The nearest slice under a place of a picture of `size` (width, height) pixels; None: there is none."""
     direction = camera.ray(column, row, *size)
     best, found = FAR, None
-    for index, plane in enumerate(planes):
-        depth, across, down = _solve(_inverse(plane.place), camera.eye_mm, direction)
+    for index, place in enumerate(places):
+        depth, across, down = _solve(_inverse(place), camera.eye_mm, direction)
         if 0 < depth < best and 0 <= across <= 1 and 0 <= down <= 1:
             best, found = depth, Hit(index, camera.eye_mm + depth * direction)
     return found

@@ -40,12 +40,14 @@ def test_what_a_device_remembers_comes_before_what_was_seen() -> None:
 def test_a_worker_does_the_newest_of_each_kind() -> None:
     done: list[str] = []
     begun, go = threading.Event(), threading.Event()
-    worker = Newest("test")
+    failed: list[str] = []
+    worker = Newest("test", failed.append)
 
     def wait() -> None:
         begun.set()
         go.wait(30)
 
+    worker.put("broken", lambda: done.append(str(1 / 0)))
     worker.put("first", wait)
     assert begun.wait(30)
     for number in range(5):
@@ -53,8 +55,10 @@ def test_a_worker_does_the_newest_of_each_kind() -> None:
         worker.put("b", lambda n=number: done.append(f"b{n}"))
     go.set()
     wait_until(lambda: len(done) == 2)
-    worker.close()
+    worker.end()
+    assert worker.join(30)
     assert done == ["a4", "b4"]
+    assert "ZeroDivisionError" in failed[0]
 
 
 def test_a_look_at_nobody_says_so_in_words() -> None:
@@ -63,7 +67,8 @@ def test_a_look_at_nobody_says_so_in_words() -> None:
     try:
         wait_until(lambda: seen, 30)
     finally:
-        look.close()
+        look.end()
+        assert look.join(30)
     assert "tango://127.0.0.1:1/jit/denoiser/1 does not answer, is its server running?" in seen[0].trouble
     assert (seen[0].state, dict(seen[0].values)) == ("", {})
 

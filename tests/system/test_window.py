@@ -178,7 +178,7 @@ def test_a_slice_is_dragged_and_its_picture_follows(window: Any, system: Any) ->
     )
     until(lambda: np.allclose(window.session.pictures["xy"].place.nine, wanted), what="a picture of the new place")
     assert np.allclose(window.grid.panes["xy", "raw"].place.nine, wanted)
-    assert window.session.undo() == "xy"
+    assert window.session.undo() == ("xy",)
     until(lambda: np.allclose(system.reconstructor.read_attribute("geometry_xy").value, before), what="undone")
 
 
@@ -232,16 +232,14 @@ def test_a_click_puts_the_others_through_the_point(window: Any, system: Any) -> 
 def test_numbers_move_a_slice(window: Any, system: Any) -> None:
     window.numbers.choose("yz")
     window.numbers.fields["x_mm"].setValue(1.5)
-    window.numbers.fields["x_mm"].editingFinished.emit()
     assert window.session.places["yz"].center_mm[0] == pytest.approx(1.5)
     until(lambda: abs(system.reconstructor.read_attribute("geometry_yz").value[0] - 1.5) < 1e-6)
     window.numbers.fields["roll_deg"].setValue(window.numbers.fields["roll_deg"].value() + 30)
-    window.numbers.fields["roll_deg"].editingFinished.emit()
     assert window.session.places["yz"].center_mm[0] == pytest.approx(1.5)
     turned = window.session.places["yz"].nine
     until(lambda: np.allclose(system.reconstructor.read_attribute("geometry_yz").value, turned), what="turned")
-    for _ in range(2):
-        window.session.undo()
+    while window.session.undo():
+        pass
     until(lambda: abs(system.reconstructor.read_attribute("geometry_yz").value[0]) < 1e-6, what="undone")
 
 
@@ -284,6 +282,41 @@ def drag_on(widget: Any, where: Any) -> None:
     place = QPointF(where)
     event = QMouseEvent(kind, place, QPointF(widget.mapToGlobal(where)), none, left, Qt.KeyboardModifier.NoModifier)
     QApplication.sendEvent(widget, event)
+
+
+def test_a_region_is_taken_away(window: Any, system: Any) -> None:
+    window.session.orders.write("trainer", "region", [-1.0, -1.0, -1.0, 1.0, 1.0, 1.0])
+    until(lambda: np.size(system.trainer.read_attribute("region").value) == 6, what="a region")
+    from PyQt6.QtWidgets import QPushButton
+
+    next(b for b in window.grid.findChildren(QPushButton) if b.text() == "whole region").click()
+    invalid = tango.AttrQuality.ATTR_INVALID
+    until(lambda: system.trainer.read_attribute("region").quality == invalid, what="no region")
+
+
+def test_a_field_moves_the_slice_it_was_written_for(window: Any, system: Any) -> None:
+    """Text in a field is no wish for the slice that is chosen next."""
+    before = window.session.places["yz"].nine
+    window.numbers.choose("xy")
+    field = window.numbers.fields["x_mm"]
+    field.setFocus()
+    field.lineEdit().setText("3 mm")
+    field.lineEdit().setModified(True)
+    window.numbers.choose("yz")
+    window.numbers.fields["y_mm"].setFocus()
+    settle(0.1)
+    assert np.array_equal(window.session.places["yz"].nine, before)
+    assert field.value() == pytest.approx(window.session.places["yz"].center_mm[0], abs=1e-3)
+
+
+def test_the_accuracy_has_its_band(window: Any, system: Any) -> None:
+    import pyqtgraph as pg
+
+    def drawn() -> bool:
+        items = [item for plot in window.curves._plots for item in plot.items if isinstance(item, pg.FillBetweenItem)]
+        return any(item.path().elementCount() > 8 for item in items)
+
+    until(drawn, what="a band")
 
 
 def test_settings_are_read_back_through_tango(window: Any, system: Any) -> None:
@@ -424,6 +457,31 @@ def test_the_servers_did_not_wait_for_it(window: Any, system: Any) -> None:
     settle(0.5)
     newest = window.session.pictures["xy"].figures["frame_number"]
     until(lambda: window.session.pictures["xy"].figures["frame_number"] > newest, what="the newest picture")
+
+
+def test_it_ends_though_a_server_hangs(window: Any, screen: str, system: Any, tmp_path: Path) -> None:
+    """Pictures, forms and orders may all be waiting for it."""
+    log = tmp_path / "window.log"
+    with open(log, "wb") as out:
+        command = [sys.executable, "-m", "devices.cli", "gui"]
+        environment = os.environ | {"DISPLAY": screen, "TANGO_HOST": system.host}
+        process = subprocess.Popen(command, env=environment, stdout=out, stderr=out)
+    try:
+        wait_until(lambda: _shown(process.pid), 60, "a window")
+        with system.stopped("trainer"), system.stopped("denoiser"):
+            settle(3)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(60) == 0, log.read_text()
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+def _shown(pid: int) -> bool:
+    """Has this process all its threads, and lived long enough to draw?"""
+    process = psutil.Process(pid)
+    return process.is_running() and time.time() - process.create_time() > 12 and process.num_threads() > 10
 
 
 def test_the_demo_opens_it_and_ends_it(window: Any, screen: str, recording: Path) -> None:

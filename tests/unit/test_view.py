@@ -188,7 +188,7 @@ def test_slices_that_cross_hide_each_other_in_part() -> None:
     kinds = {tuple(c) for c in picture.reshape(-1, 4)}
     assert {(200, 0, 0, 255), (0, 0, 200, 255)} <= kinds
     for row, column in ((100, 70), (100, 130), (90, 85)):
-        found = hit(planes, camera, column + 0.5, row + 0.5, (200, 200))
+        found = hit([p.place for p in planes], camera, column + 0.5, row + 0.5, (200, 200))
         expected = (0, 0, 0, 0) if found is None else (*planes[found.index].colours[0, 0], 255)
         assert tuple(int(x) for x in picture[row, column]) == tuple(int(x) for x in expected)
 
@@ -210,11 +210,11 @@ def test_what_is_under_the_mouse_is_on_the_slice() -> None:
     planes = [plane(XY, (1, 1, 1)), plane(XZ, (2, 2, 2))]
     point = placing.at(XY, 0.8, 0.7)
     column, row, _ = camera.project(point, 320, 240)[0]
-    found = hit(planes, camera, column, row, (320, 240))
+    found = hit([p.place for p in planes], camera, column, row, (320, 240))
     assert found is not None
     assert found.index == 0
     assert np.allclose(found.point_mm, point, atol=1e-9)
-    assert hit(planes, camera, 0, 0, (320, 240)) is None
+    assert hit([p.place for p in planes], camera, 0, 0, (320, 240)) is None
 
 
 def haze(opacity: float = 0.9) -> Haze:
