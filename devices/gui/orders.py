@@ -35,6 +35,9 @@ class Orders:
 
     def move(self, name: str, nine: Any) -> None:
         """Bring a slice to nine numbers in mm; of many such orders the newest is given."""
+        if "reconstructor" not in self._devices:
+            self._answered("reconstructor", f"move {name}", "there is no reconstructor here")
+            return
         write = partial(self._write_geometry, name, nine)
         self.moves.put(name, lambda: self._try("reconstructor", f"move {name}", write, quiet=True))
 
