@@ -8,7 +8,6 @@ from importlib.metadata import entry_points, version
 from pathlib import Path
 from typing import Annotated
 
-import platformdirs
 import tango
 import typer
 from rich.console import Console
@@ -16,7 +15,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from devices import recording_commands, run_commands
-from devices.deployment import Deployment, servers
+from devices.deployment import DEFAULT_FOLDER, Deployment, servers
+from devices.doctor.command import doctor
 from devices.registration import SERVERS, register
 
 app = typer.Typer(
@@ -30,7 +30,6 @@ Instance = Annotated[str, typer.Option(help="Instance name of the servers and la
 Prefix = Annotated[str, typer.Option(help="First part of the device names.")]
 PrefixHere = Annotated[str | None, typer.Option(help="First part of the device names; as it runs there, else jit.")]
 InstanceHere = Annotated[str | None, typer.Option(help="Instance name of the servers; as it runs there, else 1.")]
-DEFAULT_FOLDER = platformdirs.user_state_path("tango-jit")
 
 
 @app.command()
@@ -113,6 +112,7 @@ def register_devices(
 app.command()(recording_commands.info)
 app.command()(recording_commands.convert)
 app.command()(run_commands.remake)
+app.command()(doctor)
 
 
 @app.command(name="version")
