@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import runpy
 import sys
 from importlib.metadata import entry_points, version
@@ -17,7 +18,7 @@ from rich.table import Table
 from devices import recording_commands, run_commands
 from devices.deployment import DEFAULT_FOLDER, Deployment, servers
 from devices.doctor.command import doctor
-from devices.registration import SERVERS, register
+from devices.registration import SERVERS, dsconfig, register
 
 app = typer.Typer(
     help="Live tomography with just-in-time denoising, as Tango devices.",
@@ -98,8 +99,15 @@ def register_devices(
     prefix: Prefix = "jit",
     instance: Instance = "1",
     host: Annotated[str, typer.Option(help="Address under which the streams are published.")] = "127.0.0.1",
+    file: Annotated[
+        Path | None, typer.Option("--dsconfig", help="Write this file, for json2tango, instead of the database.")
+    ] = None,
 ) -> None:
     """Write the devices into the Tango database that TANGO_HOST names; what is set there already stays."""
+    if file is not None:
+        file.write_text(json.dumps(dsconfig(prefix=prefix, instance=instance, host=host), indent=4) + "\n")
+        console.print(f"wrote {file}: `json2tango -w -u {file}` writes it into a database", highlight=False)
+        return
     if not tango.ApiUtil.get_env_var("TANGO_HOST"):  # also looks into ~/.tangorc and /etc/tangorc
         console.print("TANGO_HOST: expected HOST:PORT of a Tango database, it is not set")
         raise typer.Exit(1)
