@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ import tango
 from tango import AttrWriteType, DispLevel
 from tango.server import DeviceMeta, attribute, command, device_property
 
+from devices.logs import brief
 from tango_jit.signals import Signal
 
 FLOAT_FORMAT = "%.5g"  # Tango's own, %6.2f, shows a learning rate as 0.00
@@ -52,7 +54,16 @@ def order(text: str, takes: Any = None, *, at_work: bool = False) -> Any:
     fields: dict[str, Any] = {"doc_in": text, "doc_out": "Nothing; a refusal is a DevFailed that says why."}
     if takes is not None:
         fields["dtype_in"] = takes
-    return command(**fields, fisallowed="is_at_work" if at_work else "is_built")
+
+    def command_of(method: Callable[..., None]) -> Any:
+        @functools.wraps(method)
+        def logged(door: Any, *arguments: Any) -> None:
+            with door.logged(f"{method.__name__}({', '.join(map(brief, arguments))})"):
+                method(door, *arguments)
+
+        return command(**fields, fisallowed="is_at_work" if at_work else "is_built")(logged)
+
+    return command_of
 
 
 def text_property(doc: str, default: str | None = None) -> Any:
@@ -84,4 +95,4 @@ def _reader(signal: Signal) -> Callable[[Any], Any]:
 
 
 def _writer(signal: Signal) -> Callable[[Any, Any], None]:
-    return lambda door, value: door.guarded(lambda: door.service.write(signal.name, value), signal.name)
+    return lambda door, value: door.set_signal(signal.name, value)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -17,6 +18,7 @@ import tango
 from tango import AttrQuality, DevState
 from tango.server import Device
 
+from devices import logs
 from devices.attributes import DoorMeta, tango_attribute
 from devices.pump import Pump
 from tango_jit import __version__
@@ -55,6 +57,8 @@ class Door(Device, metaclass=DoorMeta):
     def init_device(self) -> None:
         super().init_device()
         self.add_version_info("tango-jit", __version__)
+        self.log = logs.of_device(self.get_name())
+        logs.join(self)
         self._built = False
         self.snapshot: Mapping[str, Any] = {}
         self._pump: Pump | None = None
@@ -69,9 +73,11 @@ class Door(Device, metaclass=DoorMeta):
         except _CAUSES as error:
             self.service = Service()
             self._pump = Pump(self)
+            self.log.error("state FAULT, was INIT: %s", error)
             self._tell(DevState.FAULT, f"{error}. Correct the device's properties, then Init")
             return
         self._built = True
+        self.service.log = self.log
         for signal in self.service.signals.values():
             self._announce(signal)
         self._stored = self._to_keep()
@@ -89,6 +95,7 @@ class Door(Device, metaclass=DoorMeta):
             self.service.listen(Listener())
             self._pump.stop()
         self.service.close()
+        logs.leave(self)
         super().delete_device()
 
     # ---- what is allowed when
@@ -158,7 +165,13 @@ class Door(Device, metaclass=DoorMeta):
 
     def _write_dynamic(self, attr: Any) -> None:
         name = attr.get_name()
-        self.guarded(lambda: self.service.write(name, attr.get_write_value()), name)
+        self.set_signal(name, attr.get_write_value())
+
+    def set_signal(self, name: str, value: Any) -> None:
+        """Write a setting, as a client wants it."""
+        before = logs.brief(self.service.values.get(name))
+        with self.logged(f"{name}: to set {logs.brief(value)}, was {before},"):
+            self.guarded(lambda: self.service.write(name, value), name)
 
     # ---- events and errors
 
@@ -184,6 +197,19 @@ class Door(Device, metaclass=DoorMeta):
         for name, value in (("State", state), ("Status", status)):
             self.push_change_event(name, value)
             self.push_archive_event(name, value)
+
+    @contextmanager
+    def logged(self, what: str) -> Iterator[None]:
+        """What a client wants, and what came of it, goes into the log."""
+        try:
+            yield
+        except tango.DevFailed as error:
+            self.log.warning("%s refused: %s", what, error.args[0].desc.strip())
+            raise
+        except Exception:
+            self.log.exception("%s failed", what)
+            raise
+        self.log.info("%s done", what)
 
     def guarded(self, action: Callable[[], T], origin: str) -> T:
         """Run `action`; what it refuses becomes a DevFailed whose text says expected and got.

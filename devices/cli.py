@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import runpy
 import sys
 from importlib.metadata import entry_points, version
 from pathlib import Path
 from typing import Annotated
 
-import platformdirs
 import tango
 import typer
 from rich.console import Console
@@ -16,8 +16,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from devices import recording_commands, run_commands
-from devices.deployment import Deployment, servers
-from devices.registration import SERVERS, register
+from devices.deployment import DEFAULT_FOLDER, Deployment, servers
+from devices.doctor.command import doctor
+from devices.registration import SERVERS, dsconfig, register
 from devices.sardana.registration import CONTROLLERS, MACROS, register_sardana
 
 app = typer.Typer(
@@ -31,7 +32,6 @@ Instance = Annotated[str, typer.Option(help="Instance name of the servers and la
 Prefix = Annotated[str, typer.Option(help="First part of the device names.")]
 PrefixHere = Annotated[str | None, typer.Option(help="First part of the device names; as it runs there, else jit.")]
 InstanceHere = Annotated[str | None, typer.Option(help="Instance name of the servers; as it runs there, else 1.")]
-DEFAULT_FOLDER = platformdirs.user_state_path("tango-jit")
 
 
 @app.command()
@@ -100,8 +100,15 @@ def register_devices(
     prefix: Prefix = "jit",
     instance: Instance = "1",
     host: Annotated[str, typer.Option(help="Address under which the streams are published.")] = "127.0.0.1",
+    file: Annotated[
+        Path | None, typer.Option("--dsconfig", help="Write this file, for json2tango, instead of the database.")
+    ] = None,
 ) -> None:
     """Write the devices into the Tango database that TANGO_HOST names; what is set there already stays."""
+    if file is not None:
+        file.write_text(json.dumps(dsconfig(prefix=prefix, instance=instance, host=host), indent=4) + "\n")
+        console.print(f"wrote {file}: `json2tango -w -u {file}` writes it into a database", highlight=False)
+        return
     need_tango_host()
     for name, server in zip(
         register(tango.Database(), prefix=prefix, instance=instance, host=host), SERVERS, strict=True
@@ -138,6 +145,7 @@ def need_tango_host() -> None:
 app.command()(recording_commands.info)
 app.command()(recording_commands.convert)
 app.command()(run_commands.remake)
+app.command()(doctor)
 
 
 @app.command(name="version")

@@ -16,6 +16,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
+import platformdirs
 import psutil
 import tango
 
@@ -23,6 +24,7 @@ from devices.registration import SERVERS, Server, free_port, register
 
 START_S = 180.0  # the first start compiles
 STOP_S = 10.0
+DEFAULT_FOLDER = platformdirs.user_state_path("tango-jit")
 
 
 class Deployment:
@@ -200,6 +202,18 @@ class Deployment:
         record = self.recorded()
         record["processes"][name] = (process.pid, psutil.Process(process.pid).create_time())
         self._write(record)
+
+
+def installation(folder: Path | None, prefix: str | None, instance: str | None) -> tuple[str | None, dict[str, str]]:
+    """HOST:PORT of the database (None: there is none) and member -> device, for commands that look at what runs.
+
+    TANGO_HOST names the database, unless a folder is given; else it is the one that `tango-jit up` runs.
+    """
+    deployment = Deployment(folder or DEFAULT_FOLDER, prefix=prefix, instance=instance)
+    named = None if folder is not None else tango.ApiUtil.get_env_var("TANGO_HOST")
+    if named:  # what runs from the folder is of another database
+        return named, {s.member: s.device(prefix or "jit", instance or "1") for s in SERVERS}
+    return deployment.recorded().get("tango_host"), deployment.devices
 
 
 def servers() -> dict[str, str]:

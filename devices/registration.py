@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import tango
 
@@ -93,13 +94,29 @@ def register(
     for server in SERVERS:
         name = server.device(prefix, instance)
         add_device(database, name, server.device_class, f"{server.script}/{instance}")
-        folders = {server.folder: str(weights_folder(name, folder))} if server.folder and folder else {}
-        known = database.get_device_property(name, [*server.endpoints, *server.upstream, *folders])
-        wanted = {p: f"tcp://{host}:{free_port(host)}" for p in server.endpoints}
-        wanted |= {p: f"{prefix}/{member}/{instance}" for p, member in server.upstream.items()} | folders
+        wanted = properties(server, prefix=prefix, instance=instance, host=host, folder=folder)
+        known = database.get_device_property(name, list(wanted))
         database.put_device_property(name, {p: [v] for p, v in wanted.items() if not list(known[p])})
         names.append(name)
     return names
+
+
+def properties(server: Server, *, prefix: str, instance: str, host: str, folder: Path | None = None) -> dict[str, str]:
+    """The properties that a new device gets: endpoints with ports that are free now, sources, its folder."""
+    folders = {server.folder: str(weights_folder(server.device(prefix, instance), folder))} if folder else {}
+    endpoints = {p: f"tcp://{host}:{free_port(host)}" for p in server.endpoints}
+    sources = {p: f"{prefix}/{member}/{instance}" for p, member in server.upstream.items()}
+    return endpoints | sources | {p: path for p, path in folders.items() if p}
+
+
+def dsconfig(*, prefix: str = "jit", instance: str = "1", host: str = "127.0.0.1") -> dict[str, Any]:
+    """What `register` writes into a new database, as the program json2tango (package dsconfig) takes it."""
+    tree: dict[str, Any] = {}
+    for server in SERVERS:
+        wanted = properties(server, prefix=prefix, instance=instance, host=host)
+        device = {"properties": {name: [value] for name, value in wanted.items()}}
+        tree[server.script] = {instance: {server.device_class: {server.device(prefix, instance): device}}}
+    return {"servers": tree}
 
 
 def add_device(database: tango.Database, name: str, device_class: str, server: str) -> None:

@@ -12,13 +12,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
-import tango
 import typer
 from rich.console import Console
 from rich.markup import escape
 
-from devices.deployment import Deployment
-from devices.registration import SERVERS
+from devices.deployment import installation
 
 console = Console()
 Prefix = Annotated[str | None, typer.Option(help="First part of the device names; as `up` runs them, else jit.")]
@@ -80,17 +78,9 @@ def devices_to_show(
     prefix: str | None, instance: str | None, folder: Path | None, others: list[str] | None
 ) -> dict[str, str]:
     """Member -> device with its database. TANGO_HOST names the database, else what `tango-jit up` runs."""
-    from devices.cli import DEFAULT_FOLDER
-
-    deployment = Deployment(folder or DEFAULT_FOLDER, prefix=prefix, instance=instance)
-    named = None if folder is not None else tango.ApiUtil.get_env_var("TANGO_HOST")
-    host = named or deployment.recorded().get("tango_host")
+    host, names = installation(folder, prefix, instance)
     if not host:
         _fail("TANGO_HOST: expected HOST:PORT of a Tango database, it is not set, and `tango-jit up` has started none")
-    if named:  # what runs from the folder is of another database
-        names = {s.member: s.device(prefix or "jit", instance or "1") for s in SERVERS}
-    else:
-        names = deployment.devices
     devices = {member: f"tango://{host}/{name}" for member, name in names.items()}
     for text in others or ():
         member, given, name = text.partition("=")

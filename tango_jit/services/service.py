@@ -37,6 +37,9 @@ class State(Enum):
     FAULT = "FAULT"
 
 
+LEVELS = {State.ALARM: logging.WARNING, State.FAULT: logging.ERROR}
+
+
 class Listener:
     """What a door hears of its service; called from the service's threads, must return soon."""
 
@@ -69,6 +72,8 @@ class Service:
 
     def __init__(self, clock: Clock = time.time) -> None:
         self.clock = clock
+        self.log: logging.Logger | logging.LoggerAdapter[logging.Logger] = log  # a door puts its own here
+        self._told = State.INIT, ""
         self._lock = threading.RLock()
         self._starting = threading.Lock()
         self._signals = {s.name: s for s in self.table()}
@@ -213,11 +218,14 @@ class Service:
         listener.signals_changed(added, gone)
 
     def set_state(self, state: State, status: str) -> None:
+        told, self._told = self._told, (state, re.sub(r"\d+", "#", status))  # figures change all the time
+        if told[0] is not state or (told != self._told and state in (State.ALARM, State.FAULT)):
+            self.log.log(LEVELS.get(state, logging.INFO), "state %s, was %s: %s", state.value, told[0].value, status)
         self.publish(state=state, status=status, running=state in (State.RUNNING, State.ALARM))
 
     def trouble(self, text: str) -> None:
         """Keep and log something that went wrong but does not end the work."""
-        log.warning(text)
+        self.log.warning("%s", text)
         self.publish(last_error=f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(self.clock()))} {text}")
 
     def _run(self) -> None:
@@ -231,7 +239,7 @@ class Service:
                     self._keep_house()
             end = State.STANDBY, self.rest()
         except Exception as error:
-            log.exception("%s failed", type(self).__name__)
+            self.log.exception("%s failed", type(self).__name__)
             fault = f"{type(error).__name__}: {error}"
             end = State.FAULT, f"{fault}. Correct the cause, then Start or Init"
         self._stop.set()  # a Start from now on waits for the end of this worker

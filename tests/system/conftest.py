@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -82,6 +83,12 @@ class System:
             number = self.devices[member].read_attribute("frame_number_xy").value
             for _ in range(updates):
                 number = self.await_picture(member, beyond=number)
+
+
+@pytest.fixture
+def programs_on_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The database's program is found by PATH, also where the environment is not activated."""
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
 
 
 @pytest.fixture(scope="session")

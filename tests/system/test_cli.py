@@ -68,12 +68,6 @@ def test_up_status_down(tmp_path):
     assert "nothing was running" in run("down", "--dir", str(folder)).stdout
 
 
-@pytest.fixture
-def programs_on_path(monkeypatch):
-    """The database's program is found by PATH, also where the environment is not activated."""
-    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
-
-
 def test_register_and_serve_on_any_database(tmp_path, programs_on_path, pytango_db):
     """A database that is not ours: register writes the devices, and a server runs from it."""
     registered = run("register", "--instance", "7", "--prefix", "hall")

@@ -78,7 +78,7 @@ def test_life_start_stop_start(counter):
     assert counter.values["turns"] > before
 
 
-def test_a_worker_that_raises_ends_in_fault_and_can_start_again(counter):
+def test_a_worker_that_raises_ends_in_fault_and_can_start_again(counter, caplog):
     heard = Heard()
     counter.listen(heard)
     counter.write("fail", True)
@@ -86,9 +86,32 @@ def test_a_worker_that_raises_ends_in_fault_and_can_start_again(counter):
     heard.wait_for(State.FAULT)
     assert "the disk is gone" in counter.values["status"]
     assert "the disk is gone" in counter.values["last_error"]
+    (raised,) = [one for one in caplog.records if one.exc_info]
+    assert raised.levelname == "ERROR"
+    assert str(raised.exc_info[1]) == "the disk is gone"
     counter.write("fail", False)
     counter.start()
     heard.wait_for(State.RUNNING)
+
+
+def test_states_are_logged_once_and_not_for_new_figures(caplog):
+    service = Service()
+    caplog.set_level("INFO")
+    for state, status in (
+        (State.RUNNING, "12 steps/s"),
+        (State.RUNNING, "13 steps/s"),
+        (State.ALARM, "weights are 30 s old"),
+        (State.ALARM, "weights are 31 s old"),
+        (State.ALARM, "guard active"),
+        (State.FAULT, "the disk is gone"),
+    ):
+        service.set_state(state, status)
+    assert [(one.levelname, one.getMessage()) for one in caplog.records] == [
+        ("INFO", "state RUNNING, was INIT: 12 steps/s"),
+        ("WARNING", "state ALARM, was RUNNING: weights are 30 s old"),
+        ("WARNING", "state ALARM, was ALARM: guard active"),
+        ("ERROR", "state FAULT, was ALARM: the disk is gone"),
+    ]
 
 
 def test_a_refused_value_changes_nothing(counter):
