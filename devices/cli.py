@@ -18,6 +18,7 @@ from rich.table import Table
 from devices import recording_commands, run_commands
 from devices.deployment import DEFAULT_FOLDER, Deployment, servers
 from devices.doctor.command import doctor
+from devices.metrics import serve_metrics
 from devices.registration import SERVERS, dsconfig, register
 from devices.sardana.registration import CONTROLLERS, MACROS, register_sardana
 
@@ -146,6 +147,7 @@ app.command()(recording_commands.info)
 app.command()(recording_commands.convert)
 app.command()(run_commands.remake)
 app.command()(doctor)
+app.command(name="metrics")(serve_metrics)
 
 
 @app.command(name="version")

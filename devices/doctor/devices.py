@@ -12,7 +12,7 @@ import psutil
 import tango
 
 from devices.doctor.database import SOURCES, Entry, Registry
-from devices.doctor.findings import Finding, ok, problem, together, warning
+from devices.doctor.findings import Finding, Level, ok, problem, together, warning
 from devices.facts import plain
 from tango_jit import __version__
 
@@ -170,11 +170,14 @@ def judge(entry: Entry, answer: Answer) -> Finding:
             f"connected, but it does not answer (process {entry.pid}{where}): {answer.why}",
             "is the computer overloaded? If it stays: end the process and start the server again",
         )
-    return _of_state(check, answer)
+    return _of_state(entry, answer)
 
 
-def _of_state(check: str, answer: Answer) -> Finding:
-    said = f"{answer.state}: {answer.status}"
+def _of_state(entry: Entry, answer: Answer) -> Finding:
+    check, said = entry.device, f"{answer.state}: {answer.status}"
+    if entry.member == "supervisor" and answer.state in ("FAULT", "ALARM"):
+        level = Level.PROBLEM if answer.state == "FAULT" else Level.WARNING
+        return Finding(check, level, said, "it tells of others: see the lines of the devices that it names")
     if answer.state == "FAULT":
         return problem(check, said, "correct what it names, then Start; after a change of properties Init")
     if answer.state == "ALARM":

@@ -79,7 +79,7 @@ def test_register_and_serve_on_any_database(tmp_path, programs_on_path, pytango_
     assert database.get_device_property("hall/trainer/7", "WeightsEndpoint")["WeightsEndpoint"][0] == endpoint
     server = subprocess.Popen([*PROGRAM, "serve", "detector", "7"], cwd=tmp_path)
     try:
-        detector = tango.DeviceProxy("hall/detector/7")
+        detector = tango.DeviceProxy(f"tango://{pytango_db}/hall/detector/7")  # not that of a test before
         wait_until(lambda: detector.command_inout("State") == tango.DevState.STANDBY, 60, "the detector")
         assert run("register", "--instance", "7", "--prefix", "hall").returncode == 0
         assert detector.command_inout("State") == tango.DevState.STANDBY  # a running server is not cut off

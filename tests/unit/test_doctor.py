@@ -160,6 +160,13 @@ def test_a_recorder_may_be_left_off():
     of(devices.judge(recorder, Answer("not started")), Level.WARNING, "on purpose")
 
 
+def test_a_supervisor_sends_to_those_that_it_names():
+    supervisor = replace(TRAINER, member="supervisor", device="jit/supervisor/1")
+    told = replace(WELL, state="FAULT", status="trainer: it does not answer")
+    of(devices.judge(supervisor, told), Level.PROBLEM, "trainer: it does not answer", "the devices that it names")
+    of(devices.judge(supervisor, replace(told, state="ALARM")), Level.WARNING, "the devices that it names")
+
+
 def test_devices_that_are_not_registered_and_sources_that_are_not_named():
     names = {"trainer": "jit/trainer/1", "denoiser": "jit/denoiser/1"}
     of(devices.registered(Registry({}, ("hall/…/7",)), names)[0], Level.PROBLEM, "none of", "hall/…/7")
