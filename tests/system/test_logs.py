@@ -122,7 +122,7 @@ def test_v4_shows_it_on_the_terminal_once(database, tmp_path):
     with open(tmp_path / "out.txt", "w") as out, detector(out, "-v4") as device:
         device.Stop()
         text = tmp_path / "out.txt"
-        wait_until(lambda: "Stop() done" in text.read_text(), what="the order on the terminal")
+        wait_until(lambda: "Stop() done" in text.read_text(), 90, "the order on the terminal")
     assert text.read_text().count("Stop() done") == 1
 
 

@@ -25,7 +25,7 @@ def test_a_preview_is_read_as_one_picture_of_slices(system: System, recording: P
     assert device.read_attribute("preview").quality == tango.AttrQuality.ATTR_INVALID
     with Events(device, "preview_frame_number") as numbers:
         device.MakePreview()
-        assert numbers.wait(lambda number: number >= 0) == last
+        assert numbers.wait(lambda number: number >= 0, timeout_s=90) == last
     preview, corner = device.read_attributes(["preview", "preview_geometry"])
     data = preview.value.reshape(-1, 48, 48)
     geometry, window = whole_window(recording)

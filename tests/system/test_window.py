@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import signal
@@ -52,6 +53,7 @@ def _has_application() -> bool:
 @pytest.fixture(scope="module")
 def window(screen: str, system: Any, recording: Path) -> Iterator[Any]:
     """The window, with pictures in it. An error in its code fails the tests, it does not only stand in a log."""
+    level = logging.getLogger().level  # Taurus has one of its own for everybody
     os.environ.update(DISPLAY=screen, QT_QPA_PLATFORM="xcb")
     try:
         from devices.gui.application import application
@@ -79,6 +81,8 @@ def window(screen: str, system: Any, recording: Path) -> Iterator[Any]:
         found.close()
         settle()
         sys.excepthook = before
+        logging.getLogger().setLevel(level)
+        logging.disable(logging.NOTSET)
     assert not errors, "\n".join(dict.fromkeys(errors))
 
 
