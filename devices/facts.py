@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import tango
 
+from devices.errors import said
+
 ANSWER_MS = 1000
 MOVING = ("position",)  # what is written to go elsewhere, and moves by itself
 READINGS = ("State", "Status", "series", "backend", "precision", "split_used", "passes", "weights_version")
@@ -41,7 +43,7 @@ class Facts:
                 values = {one.name: plain(one, kinds[one.name]) for one in proxy.read_attributes(settings + readings)}
                 version = proxy.info().version_info.get("tango-jit", "")
             except tango.DevFailed as error:
-                return {"device": device, "trouble": error.args[0].desc.splitlines()[0].strip()}
+                return {"device": device, "trouble": said(error)}
         return {
             "device": device,
             "version": version,

@@ -8,6 +8,7 @@ import tango
 
 from devices.attributes import order, text_property
 from devices.base import STATES, Door
+from devices.errors import said
 from devices.server import serve
 from tango_jit.services.service import State
 from tango_jit.services.supervisor import Seen, SupervisorService
@@ -35,14 +36,14 @@ class TangoMember:
                     return Seen(MEANING[state], status)
                 return Seen(State.ALARM, f"{state}: {status}")
             except tango.DevFailed as error:
-                return Seen(None, f"{self.device} does not answer, is its server running? {_why(error)}")
+                return Seen(None, f"{self.device} does not answer, is its server running? {said(error)}")
 
     def order(self, command: str) -> None:
         with tango.EnsureOmniThread():
             try:
                 self._reach().command_inout(command)
             except tango.DevFailed as error:
-                raise RuntimeError(_why(error)) from error
+                raise RuntimeError(said(error)) from error
 
     def _reach(self) -> Any:
         if self._proxy is None:
@@ -50,10 +51,6 @@ class TangoMember:
             proxy.set_timeout_millis(ANSWER_MS)
             self._proxy = proxy
         return self._proxy
-
-
-def _why(error: tango.DevFailed) -> str:
-    return error.args[0].desc.splitlines()[0].strip()
 
 
 class Supervisor(Door):

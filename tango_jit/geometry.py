@@ -68,7 +68,7 @@ def rotate_about_z(vectors: ArrayLike, angles_rad: ArrayLike) -> Array:
     return turned
 
 
-def _axis_rotation(axis: Array, angle_rad: float) -> Array:
+def axis_rotation(axis: Array, angle_rad: float) -> Array:
     """Rotation matrix (3, 3), right-handed about the unit vector `axis` (Rodrigues)."""
     x, y, z = axis / np.linalg.norm(axis)
     k = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
@@ -219,10 +219,10 @@ class ScanGeometry:
         du, dv = pixel_mm if isinstance(pixel_mm, tuple) else (pixel_mm, pixel_mm)
         u, v = np.array([_length("pixel_mm", du), 0.0, 0.0]), np.array([0.0, 0.0, _length("pixel_mm", dv)])
         roll, yaw, pitch = tilts_rad
-        turn = _axis_rotation(np.array([0.0, 1.0, 0.0]), roll)
+        turn = axis_rotation(np.array([0.0, 1.0, 0.0]), roll)
         u, v = turn @ u, turn @ v
-        u = _axis_rotation(v, yaw) @ u
-        v = _axis_rotation(u, pitch) @ v
+        u = axis_rotation(v, yaw) @ u
+        v = axis_rotation(u, pitch) @ v
         centre = np.array(source) * (axis_detector_mm / source[1])  # where the origin is projected
         centre += u * ((cols - 1) / 2 - ((cols - 1) / 2 if axis_column is None else axis_column))
         centre += v * ((rows - 1) / 2 - ((rows - 1) / 2 if mid_row is None else mid_row))

@@ -84,7 +84,7 @@ class Operator:
             return
         nine = np.array(place)
         across = np.cross(nine[3:6], nine[6:9])
-        nine[:3] += across / np.linalg.norm(across) * self.random.uniform(-1, 1) - nine[:3] * 0.1 * (nine[:3] > 1e3)
+        nine[:3] += across / np.linalg.norm(across) * self.random.uniform(-1, 1)
         shift.say(f"move {name} to {np.round(nine[:3], 2).tolist()}")
         shift.proxy("reconstructor").write_attribute(f"geometry_{name}", nine)
         shift.expect("a picture there", lambda: np.allclose(shift.read("denoiser", f"geometry_{name}"), nine))

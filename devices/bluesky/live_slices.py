@@ -15,6 +15,7 @@ from event_model import DataKey
 from ophyd_async.core import AsyncStatus, Device, soft_signal_rw
 from ophyd_async.tango.core import TangoDevice
 
+from devices.errors import said
 from devices.moment import Moment
 from tango_jit.geometry import SliceGeometry
 
@@ -30,10 +31,6 @@ def proxy_of(device: TangoDevice) -> Any:
     if proxy is None:
         raise RuntimeError(f"{device.get_trl()}: expected to be connected; `with init_devices():` connects")
     return proxy
-
-
-def said(error: tango.DevFailed) -> str:
-    return error.args[0].desc.strip().splitlines()[0]
 
 
 class LiveSlices(Device):

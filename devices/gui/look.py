@@ -15,6 +15,7 @@ from typing import Any
 
 import tango
 
+from devices.errors import said
 from devices.facts import plain
 
 EVERY_S = 1.0
@@ -54,7 +55,7 @@ def why(error: tango.DevFailed) -> str:
     """What failed, in a line: the first of its errors, which is the device's own."""
     if not error.args:
         return str(error)
-    text = error.args[0].desc.strip().splitlines()[0].strip()
+    text = said(error)
     return next((words for sign, words in CORBA.items() if "CORBA" in text and sign in text), text)
 
 
@@ -72,6 +73,7 @@ class Look:
         self._kinds: dict[str, Any] = {}
         self._listed_at = 0.0
         self._bells: dict[str, int] = {}  # frame number -> subscription
+        self._silent: set[str] = set()  # those whose events do not come
         self._lock, self._numbers = threading.Lock(), dict[str, Any]()  # frame numbers that were told
         self._asked = threading.Event()
         self._ended = False
@@ -131,7 +133,7 @@ class Look:
             "" if status.has_failed else str(status.value),
             values,
             settings,
-            events=all(name in self._bells for name in values if name.startswith(BELL)),
+            events=all(n in self._bells and n not in self._silent for n in values if n.startswith(BELL)),
         )
 
     def _reach(self) -> None:
@@ -153,7 +155,7 @@ class Look:
                 self._proxy.unsubscribe_event(self._bells.pop(name))
         for name in (n for n in wanted if n not in self._bells):
             with contextlib.suppress(tango.DevFailed):  # the next look tells of new pictures as well
-                callback = _Bell(self._tell, name)
+                callback = _Bell(self._tell, self._silent, name)
                 self._bells[name] = self._proxy.subscribe_event(name, tango.EventType.CHANGE_EVENT, callback)
 
     def _ring(self, values: Mapping[str, Any]) -> None:
@@ -173,7 +175,7 @@ class Look:
         for subscription in self._bells.values():
             with contextlib.suppress(Exception):  # of a server that is gone
                 self._proxy.unsubscribe_event(subscription)
-        self._bells, self._proxy = {}, None
+        self._bells, self._silent, self._proxy = {}, set(), None
         with self._lock:
             self._numbers = {}
 
@@ -181,9 +183,13 @@ class Look:
 class _Bell:
     """What Tango calls with an event."""
 
-    def __init__(self, tell: Callable[[str, Any], None], name: str) -> None:
-        self._tell, self._name = tell, name
+    def __init__(self, tell: Callable[[str, Any], None], silent: set[str], name: str) -> None:
+        """`silent`: the names of those that Tango says do not come, which a firewall may do after all went well."""
+        self._tell, self._silent, self._name = tell, silent, name
 
     def push_event(self, event: Any) -> None:
-        if not event.err:
-            self._tell(self._name, event.attr_value.value)
+        if event.err:
+            self._silent.add(self._name)
+            return
+        self._silent.discard(self._name)
+        self._tell(self._name, event.attr_value.value)

@@ -153,15 +153,15 @@ class Window(QMainWindow):
     def _summary(self) -> str:
         """What the supervisor says of all; without it, who is in trouble."""
         supervisor = self.session.looks.get("supervisor")
-        if supervisor is not None and not supervisor.trouble:
-            return supervisor.status
         looks = [s for s in self.session.looks.values() if s.member != "supervisor"]
-        troubles = [f"{s.member}: {s.trouble or s.status}" for s in looks if s.trouble or s.state in ("ALARM", "FAULT")]
+        if supervisor is not None and not supervisor.trouble:
+            told = [supervisor.status]
+        else:
+            told = [f"{s.member}: {s.trouble or s.status}" for s in looks if s.trouble or s.state in ("ALARM", "FAULT")]
         silent = [s.member for s in looks if not s.trouble and not s.events]
-        told = "; ".join(troubles)
         if silent:
-            told += f"; no events of {', '.join(silent)}: new pictures are seen once a second"
-        return told or "all devices answer"
+            told.append(f"no events of {', '.join(silent)}: new pictures are seen once a second")
+        return "; ".join(told) or "all devices answer"
 
     def _tell(self, text: str) -> None:
         bar = self.statusBar()

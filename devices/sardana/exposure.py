@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 import tango
 
+from devices.errors import said
 from devices.moment import Moment
-from devices.sardana.members import beside, said
+from devices.sardana.members import beside
 
 POLL_S = 0.02  # between two looks at the devices
 IMAGES = ("denoised", "raw", "uncertainty", "compared")

@@ -11,7 +11,8 @@ from sardana.macroserver.macro import Macro
 from sardana.macroserver.macro import Type as _Type
 from sardana.macroserver.msexception import UnknownEnv
 
-from devices.sardana.members import members_of, said
+from devices.errors import said
+from devices.sardana.members import members_of
 
 Type: Any = _Type  # the types of parameters are attributes that Sardana adds when it runs
 SUPERVISOR = "jit/supervisor/1"

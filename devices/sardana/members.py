@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import tango
 
+from devices.errors import said
+
 PROPERTIES = {
     member: f"{member.capitalize()}Device"
     for member in ("detector", "reconstructor", "trainer", "denoiser", "recorder")
 }
-
-
-def said(error: tango.DevFailed) -> str:
-    """What a device answered, in one line."""
-    return error.args[0].desc.strip().splitlines()[0]
 
 
 def members_of(supervisor: str) -> dict[str, str]:

@@ -9,7 +9,7 @@ from typing import Self, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tango_jit.geometry import SliceGeometry, Vector
+from tango_jit.geometry import SliceGeometry, Vector, axis_rotation
 
 Array = NDArray[np.float64]
 Box = tuple[float, float, float, float, float, float]  # x, y, z from, x, y, z to; mm
@@ -38,14 +38,10 @@ def turned(place: SliceGeometry, axis: ArrayLike, angle_rad: float) -> SliceGeom
 
 
 def rotation(axis: ArrayLike, angle_rad: float) -> Array:
-    """(3, 3) right-handed rotation (Rodrigues). Raises ValueError for an axis without direction."""
-    direction = np.asarray(axis, np.float64)
-    length = np.linalg.norm(direction)
-    if not length > 0:
+    """(3, 3) right-handed rotation. Raises ValueError for an axis without direction."""
+    if not np.linalg.norm(np.asarray(axis, np.float64)) > 0:
         raise ValueError(f"axis: expected a direction, got {axis}")
-    x, y, z = direction / length
-    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
-    return np.eye(3) + math.sin(angle_rad) * cross + (1 - math.cos(angle_rad)) * cross @ cross
+    return axis_rotation(np.asarray(axis, np.float64), angle_rad)
 
 
 def zoomed(place: SliceGeometry, factor: float, about_mm: ArrayLike | None = None) -> SliceGeometry:

@@ -18,8 +18,8 @@ from sardana.pool.controller import (
     Type,
 )
 
+from devices.errors import said
 from devices.sardana.exposure import Exposure, exposure_of
-from devices.sardana.members import said
 from tango_jit.geometry import SliceGeometry
 
 DENOISER = {

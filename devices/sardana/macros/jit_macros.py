@@ -10,8 +10,8 @@ from typing import Any
 import tango
 from sardana.macroserver.msexception import UnknownEnv
 
+from devices.errors import said
 from devices.sardana.jit_macro import JitMacro, Type, shown
-from devices.sardana.members import said
 from tango_jit.geometry import SliceGeometry
 
 
