@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 WORKERS ?= auto
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 
-.PHONY: help venv oracle cuda gui demo test lint soak bench wheel-test clean
+.PHONY: help venv oracle cuda gui demo test lint docs soak bench wheel-test clean
 
 help:
 	@echo "make venv        the virtual environment $(VENV), for users and developers"
@@ -16,6 +16,7 @@ help:
 	@echo "make demo        servers, a replayed scan and a live table; Ctrl-C stops everything"
 	@echo "make test        all tests;  make test ARGS='-k window'  some of them"
 	@echo "make lint        ruff, pyright, import-linter"
+	@echo "make docs        the documentation as a site, docs/_build/index.html; broken links are errors"
 	@echo "make soak        a simulated shift of half an hour: crashes, wrong values, a full disk; its log is benchmarks/results/soak.log"
 	@echo "make bench       every figure of this machine, beside targets and peers;  make bench ARGS=--quick"
 	@echo "make wheel-test  build the wheel, install it into an empty environment and run its scripts"
@@ -63,6 +64,9 @@ lint: venv
 	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 
+docs: venv
+	$(BIN)/python -m sphinx -q -W --keep-going -n docs docs/_build $(ARGS)
+
 soak: $(VENV)/installed-dev
 	$(BIN)/python -m benchmarks.soak --log benchmarks/results/soak.log --json benchmarks/results/soak.json $(ARGS)
 
@@ -77,4 +81,4 @@ wheel-test: venv
 	$(BIN)/python tools/check_wheel.py
 
 clean:
-	rm -rf $(VENV) dist .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) dist docs/_build .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -12,15 +12,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tango
 import typer
 from rich.console import Console
 
-from devices.deployment import installation
 from devices.facts import plain
+from devices.watch.command import Device, Folder, Instance, Prefix, devices_to_show
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
@@ -182,20 +181,18 @@ def metrics(looks: Mapping[str, tuple[str, Look]]) -> Iterable[Metric]:
 def serve_metrics(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen at; 0: any free one.")] = 9110,
     address: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
-    prefix: Annotated[str | None, typer.Option(help="First part of the device names; as `up`, else jit.")] = None,
-    instance: Annotated[str | None, typer.Option(help="Last part of the device names; as `up`, else 1.")] = None,
-    folder: Annotated[Path | None, typer.Option("--dir", help="Folder of an installation that `up` runs from.")] = None,
+    prefix: Prefix = None,
+    instance: Instance = None,
+    folder: Folder = None,
+    device: Device = None,
 ) -> None:
     """Offer figures of the devices to Prometheus over HTTP, until Ctrl-C or SIGTERM."""
     if find_spec("prometheus_client") is None:
         raise RuntimeError("prometheus_client is not installed: pip install 'tango-jit[metrics]'")
     from prometheus_client import CollectorRegistry, start_http_server
 
-    host, names = installation(folder, prefix, instance)
-    if not host:
-        raise RuntimeError("TANGO_HOST: expected HOST:PORT of a database, it is not set, and `tango-jit up` runs none")
     registry = CollectorRegistry()
-    registry.register(Collector({member: f"tango://{host}/{name}" for member, name in names.items()}))
+    registry.register(Collector(devices_to_show(prefix, instance, folder, device)))
     try:
         server, _ = start_http_server(port, address, registry)
     except OSError as error:

@@ -16,16 +16,9 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from devices.deployment import installation
+from devices.watch.command import Device, Folder, Instance, Prefix, devices_to_show, leave
 
 console = Console()
-Prefix = Annotated[str | None, typer.Option(help="First part of the device names; as `up` runs them, else jit.")]
-Instance = Annotated[str | None, typer.Option(help="Last part of the device names; as `up` runs them, else 1.")]
-Folder = Annotated[Path | None, typer.Option("--dir", help="Folder of an installation that `up` runs from.")]
-Device = Annotated[
-    list[str] | None,
-    typer.Option(help="MEMBER=NAME: another device for a member, also of another database; empty: there is none."),
-]
 ENDING_S = 10.0
 INSTALL = "pip install 'tango-jit[gui]'"
 LIBRARIES = (
@@ -42,7 +35,7 @@ def gui(prefix: Prefix = None, instance: Instance = None, folder: Folder = None,
     window = _loaded()
     if os.environ.get("DISPLAY") and not os.environ.get("QT_QPA_PLATFORM") and (text := missing_library()):
         _fail(text)
-    _leave(window.show(devices))
+    leave(window.show(devices))
 
 
 def snapshot(
@@ -71,23 +64,7 @@ def snapshot(
     console.print(f"wrote {out}", highlight=False, soft_wrap=True)
     for text in missing:
         console.print(f"[yellow]{escape(text)}[/]", highlight=False, soft_wrap=True)
-    _leave(1 if missing else 0)
-
-
-def devices_to_show(
-    prefix: str | None, instance: str | None, folder: Path | None, others: list[str] | None
-) -> dict[str, str]:
-    """Member -> device with its database. TANGO_HOST names the database, else what `tango-jit up` runs."""
-    host, names = installation(folder, prefix, instance)
-    if not host:
-        _fail("TANGO_HOST: expected HOST:PORT of a Tango database, it is not set, and `tango-jit up` has started none")
-    devices = {member: f"tango://{host}/{name}" for member, name in names.items()}
-    for text in others or ():
-        member, given, name = text.partition("=")
-        if not given or member not in devices:
-            _fail(f"--device: expected MEMBER=NAME, MEMBER one of {', '.join(devices)}, got {text}")
-        devices[member] = name if "://" in name or not name else f"tango://{host}/{name}"
-    return {member: name for member, name in devices.items() if name}
+    leave(1 if missing else 0)
 
 
 def has_display() -> bool:
@@ -147,13 +124,6 @@ def _loaded() -> Any:
             _fail(f"Qt cannot be loaded: {text}\nOn Debian and Ubuntu: {LIBRARIES}")
         _fail(f"the operator window is not installed ({text}): {INSTALL}")
     return application
-
-
-def _leave(code: int) -> NoReturn:
-    """End the process without the clean-up of Tango and Taurus, which waits for calls to devices that hang."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
 
 
 def _fail(text: str) -> NoReturn:

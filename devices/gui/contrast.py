@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PyQt6.QtCore import pyqtSignal
 from PyQt6.QtWidgets import QCheckBox, QComboBox, QGridLayout, QPushButton, QWidget
 
-from tango_jit.view.display import even_levels, levels
+from tango_jit.view.display import even_levels, following, levels
 
 Image = NDArray[np.float32]
 
@@ -27,7 +27,6 @@ MAPS = {
 }
 FIRST = {"attenuation": "grey", "difference": "blue to red", "uncertainty": "magma"}
 BINS = 200
-MOVES = 0.1  # automatic levels follow when they would move by so much of their distance: no flicker
 
 
 @dataclass
@@ -87,8 +86,9 @@ class Contrast(QWidget):
             return
         scale.images[name, kind] = image
         wanted = self._wanted(group)
-        if wanted is not None and (scale.levels is None or (scale.follows and _moved(scale.levels, wanted))):
-            self.set_levels(group, wanted)
+        new = following(scale.levels, wanted) if scale.follows else scale.levels or wanted
+        if new is not None and new != scale.levels:
+            self.set_levels(group, new)
         elif group == self._group.currentText():
             self._draw_histogram()
 
@@ -149,7 +149,3 @@ class Contrast(QWidget):
         self._follows.setChecked(False)
         self._follows.blockSignals(False)
         self.changed.emit(group)
-
-
-def _moved(now: tuple[float, float], wanted: tuple[float, float]) -> bool:
-    return max(abs(a - b) for a, b in zip(now, wanted, strict=True)) > MOVES * (now[1] - now[0])

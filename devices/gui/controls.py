@@ -17,8 +17,8 @@ from PyQt6.QtWidgets import (
     QWidget,
 )
 
-from devices.gui.look import Seen
 from devices.gui.session import Session
+from devices.watch.look import Seen
 
 
 class Button(NamedTuple):

@@ -7,35 +7,18 @@ from typing import Any
 
 import numpy as np
 import pyqtgraph as pg
-from numpy.typing import NDArray
 from PyQt6.QtCore import QPointF, QRectF, pyqtSignal
 from PyQt6.QtWidgets import QComboBox, QPushButton, QToolBar, QVBoxLayout, QWidget
 
 from devices.gui.contrast import GROUPS, Contrast
 from devices.gui.flat import Pane, link
-from devices.gui.pictures import Picture
 from devices.gui.session import Session
+from devices.watch.pictures import Picture, colour_of, images_of
 from tango_jit.view import placing
 from tango_jit.view.placing import Box
 
-Image = NDArray[np.float32]
-
 KINDS = tuple(GROUPS)
-COLOURS = ((232, 96, 88), (96, 200, 110), (92, 150, 255), (235, 190, 70), (200, 120, 230), (90, 205, 205))
 ALL = "all slices"
-
-
-def colour_of(names: tuple[str, ...], name: str) -> tuple[int, int, int]:
-    """Each slice has its own, everywhere."""
-    return COLOURS[names.index(name) % len(COLOURS)] if name in names else (200, 200, 200)
-
-
-def images_of(picture: Picture) -> dict[str, Image]:
-    """What there is by kind; the difference is denoised less raw."""
-    found = dict(picture.images)
-    if "raw" in found and "denoised" in found and found["raw"].shape == found["denoised"].shape:
-        found["difference"] = found["denoised"] - found["raw"]
-    return found
 
 
 class Grid(QWidget):

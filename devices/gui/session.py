@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 from PyQt6.QtCore import QObject, QTimer, pyqtSignal
 
-from devices.gui.look import BELL, Look, Seen
-from devices.gui.orders import Orders
-from devices.gui.pictures import Picture, PictureReader, Preview
+from devices.watch.look import BELL, Look, Seen
+from devices.watch.looks import changes, is_missed, places_of, silent, source_of
+from devices.watch.orders import Orders
+from devices.watch.pictures import Picture, PictureReader, Preview
 from tango_jit.geometry import SliceGeometry
 
 WATCHED_EVERY_MS = 2000
-SILENT_S = 6.0  # a look takes two seconds at most; a device whose call hangs longer does not answer
 ENDING_S = 1.5
 JOINED_S = 0.7  # moves by wheel that follow each other so soon are undone as one
 SETTLING_S = 2.0  # so long a slice that was moved here is thought to be where it was brought
@@ -100,9 +100,7 @@ class Session(QObject):
     @property
     def source(self) -> str:
         """Whose pictures are shown: those of the reconstructor where the denoiser does not answer."""
-        seen = self.looks.get("denoiser")
-        alone = "denoiser" not in self.devices or (seen is not None and (seen.trouble or seen.state == "FAULT"))
-        return "reconstructor" if alone else "denoiser"
+        return source_of(self.devices, self.looks)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -113,9 +111,10 @@ class Session(QObject):
         before = self.looks.get(seen.member)
         source = self.source
         self.looks[seen.member] = seen
-        self._tell_changes(before, seen)
-        places_of = "denoiser" if self._is_gone("reconstructor") and not self._has_places else "reconstructor"
-        if seen.member == places_of and not seen.trouble:
+        for text, trouble in changes(before, seen):
+            self.said.emit(text, trouble)
+        teller = "denoiser" if self._is_gone("reconstructor") and not self._has_places else "reconstructor"
+        if seen.member == teller and not seen.trouble:
             self._take_places(seen)
         preview = seen.values.get("preview_frame_number") if seen.member == "reconstructor" else None
         if preview is not None and preview >= 0 and preview != self._preview and self.watching:
@@ -135,39 +134,19 @@ class Session(QObject):
     def _read_missed(self, seen: Seen) -> None:
         """Read what should have come and did not: a read that failed is not told a second time by an event."""
         for name in self.names:
-            number, picture = seen.values.get(f"{BELL}{name}"), self.pictures.get(name)
-            late = picture is None or (picture.at_s < seen.at_s - 1 and picture.figures.get("frame_number") != number)
-            if number is not None and number >= 0 and late:
+            if is_missed(seen, name, self.pictures.get(name)):
                 self._want(name)
 
     def _look_at_looks(self) -> None:
         """A call that hangs tells nothing: what was seen long ago is no state of now."""
-        now = time.time()
-        for member, seen in list(self.looks.items()):
-            if not seen.trouble and now - seen.at_s > SILENT_S:
-                text = f"{seen.device} has not answered for {now - seen.at_s:.0f} s"
-                self._look(Seen(member, seen.device, now, trouble=text))
-
-    def _tell_changes(self, before: Seen | None, seen: Seen) -> None:
-        if seen.trouble:
-            if before is None or not before.trouble:
-                self.said.emit(f"{seen.member}: {seen.trouble}", True)
-        elif before is None or before.trouble or before.state != seen.state:
-            self.said.emit(f"{seen.member} {seen.state}: {seen.status}", seen.state in ("ALARM", "FAULT"))
-        for name in ("last_error", "last_jump"):
-            text = seen.values.get(name)
-            if text and before is not None and before.values.get(name) != text:
-                self.said.emit(f"{seen.member}: {text}", name == "last_error")
+        for found in [silent(seen, time.time()) for seen in self.looks.values()]:
+            if found is not None:
+                self._look(found)
 
     def _take_places(self, seen: Seen) -> None:
         self._has_places = seen.member == "reconstructor"
         places, now = {}, time.monotonic()
-        for name in (n.removeprefix("geometry_") for n in seen.values if n.startswith("geometry_")):
-            nine = seen.values[f"geometry_{name}"]
-            shape = seen.values.get(f"shape_{name}") or (seen.member == "denoiser" and (1, 1)) or ()
-            if nine is None or len(nine) != 9 or len(shape) != 2:
-                continue  # before the first scan there are no places
-            told = SliceGeometry(tuple(nine[:3]), tuple(nine[3:6]), tuple(nine[6:]), *(int(n) for n in shape))
+        for name, told in places_of(seen).items():
             settled = now - self.moved_at.get(name, -np.inf) > SETTLING_S
             places[name] = told if settled or name not in self.places else self.places[name]
         changed = [n for n, place in places.items() if self.places.get(n) != place]

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from PyQt6.QtCore import Qt
 from PyQt6.QtWidgets import QLabel, QTabWidget, QVBoxLayout, QWidget
 
-from devices.gui.look import Seen
 from devices.gui.session import Session
+from devices.watch.look import Seen
 
 SHOWN: Mapping[str, tuple[str, ...]] = {  # what a shift needs; `all` of a device is `taurus device`
     "trainer": (

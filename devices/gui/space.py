@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,12 +14,11 @@ from PyQt6.QtGui import QColor, QImage, QMouseEvent, QPainter, QPaintEvent, QPen
 from PyQt6.QtWidgets import QWidget
 
 from devices.gui.contrast import Contrast
-from devices.gui.grid import colour_of
-from devices.gui.pictures import Preview
 from devices.gui.session import Session
-from devices.gui.worker import Newest
-from tango_jit.view import Camera, Haze, Hit, Plane, hit, placing, render
-from tango_jit.view.scene import Colours, textured
+from devices.watch.pictures import Preview, colour_of
+from devices.watch.worker import Newest
+from tango_jit.view import Camera, Haze, Hit, Plane, hit, placing, render, textured, whole
+from tango_jit.view.scene import Colours
 
 BACKGROUND = QColor(24, 26, 30)
 REST_MS = 200  # after so long without a movement the picture is made in full resolution
@@ -100,26 +98,16 @@ class Space(QWidget):
 
     def fit(self) -> None:
         """Look at the whole field of view."""
-        if self._haze is not None:
-            corners = self._haze.corners_mm
-            center = corners.mean(axis=0)
-            radius = np.linalg.norm(corners - center, axis=1).max()
-        elif self._session.places:
-            centers = [place.center_mm for place in self._session.places.values()]
-            center = np.mean(centers, axis=0)
-            radius = max(np.linalg.norm(place.points()[0, 0] - center) for place in self._session.places.values())
-        else:
-            return
-        narrow = max(1.0, self.height() / max(self.width(), 1))
-        fresh = Camera.around(center, narrow * float(radius))
-        self._move_camera(replace(self.camera, target_mm=fresh.target_mm, distance_mm=fresh.distance_mm))
+        size = max(self.width(), 1), max(self.height(), 1)
+        camera = whole(self.camera, self._haze, list(self._session.places.values()), size)
+        if camera is not None:
+            self._move_camera(camera)
 
     def _recolour(self, *_: object) -> None:
         levels = self._contrast.scales["attenuation"].levels
         if self._preview is not None:
-            low, high = levels or (0.0, float(self._preview.data.max()) or 1.0)
-            bright = np.clip((self._preview.data - low) / (high - low), 0, 1) ** 2  # what is dense, not the haze around
-            self._haze = Haze((255 * bright).astype(np.uint8), self._preview.twelve, self.opacity)
+            volume = self._preview.data
+            self._haze = Haze.of(volume, self._preview.twelve, levels or (0.0, float(volume.max())), self.opacity)
         self.redraw()
 
     def planes(self) -> dict[str, Plane]:

@@ -26,11 +26,11 @@ from devices.gui.controls import Controls
 from devices.gui.curves import Curves
 from devices.gui.grid import Grid
 from devices.gui.journal import Journal
-from devices.gui.look import Seen
 from devices.gui.numbers import Numbers
 from devices.gui.session import Session
 from devices.gui.settings import Settings
 from devices.gui.space import Space
+from devices.watch.look import Seen
 from tango_jit.view.placing import Box
 
 COLOURS = {

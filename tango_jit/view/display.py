@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 NICE = (1.0, 2.0, 5.0)
 LOOKED_AT = 20_000  # values an image: percentiles of more are the same to the eye
+MOVES = 0.1  # levels that follow do when they would move by so much of their distance: no flicker
 
 
 def levels(images: Iterable[ArrayLike], beyond_percent: float = 0.5) -> tuple[float, float] | None:
@@ -32,6 +33,14 @@ def even_levels(images: Iterable[ArrayLike], beyond_percent: float = 0.5) -> tup
     """As `levels`, the same on both sides of zero: for differences."""
     found = levels((np.abs(np.asarray(image)) for image in images), 2 * beyond_percent)
     return None if found is None else (-abs(found[1]), abs(found[1]))
+
+
+def following(now: tuple[float, float] | None, wanted: tuple[float, float] | None) -> tuple[float, float] | None:
+    """Levels that follow the pictures: those of now, until the wanted ones are clearly others. None: none yet."""
+    if now is None or wanted is None:
+        return wanted or now
+    moves = max(abs(a - b) for a, b in zip(now, wanted, strict=True))
+    return wanted if moves > MOVES * (now[1] - now[0]) else now
 
 
 def bar_length(width: float, most: float = 0.3) -> float:

@@ -6,7 +6,8 @@ No graphics card and no window is needed (docs/decisions/0053): the same picture
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 from numba import njit
@@ -14,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tango_jit.geometry import SliceGeometry
 from tango_jit.view.camera import Camera
+from tango_jit.view.placing import at
 
 Array = NDArray[np.float64]
 Colours = NDArray[np.uint8]
@@ -49,6 +51,14 @@ class Haze:
             )
         if np.shape(self.twelve) != (12,):
             raise ValueError(f"twelve: expected 12 numbers in mm, got shape {np.shape(self.twelve)}")
+
+    @classmethod
+    def of(cls, volume: ArrayLike, twelve: ArrayLike, levels: tuple[float, float], opacity: float) -> Self:
+        """Of a volume (slices, rows, cols) in 1/mm: dark at the lower level, brightest at the upper. What is dense is
+        seen, not what is around it: brightness grows with the square."""
+        low, high = levels
+        part = np.clip((np.asarray(volume) - low) / max(high - low, 1e-30), 0, 1)
+        return cls((255 * part**2).astype(np.uint8), np.asarray(twelve, np.float64), opacity)
 
     @property
     def corners_mm(self) -> Array:
@@ -110,6 +120,24 @@ def render(planes: Sequence[Plane], haze: Haze | None, camera: Camera, size: tup
         out,
     )
     return out
+
+
+def whole(camera: Camera, haze: Haze | None, places: Sequence[SliceGeometry], size: tuple[int, int]) -> Camera | None:
+    """From the same side, so far away that all of the haze, or else every slice, is in a picture of `size`.
+
+    None: there is neither.
+    """
+    if haze is not None:
+        corners = haze.corners_mm
+    elif places:
+        corners = np.array([at(place, i & 1, i >> 1) for place in places for i in range(4)])
+    else:
+        return None
+    center = (corners.min(axis=0) + corners.max(axis=0)) / 2
+    radius = float(np.linalg.norm(corners - center, axis=1).max())
+    width, height = size
+    fresh = Camera.around(center, max(1.0, height / max(width, 1)) * radius)
+    return replace(camera, target_mm=fresh.target_mm, distance_mm=fresh.distance_mm)
 
 
 def textured(image: ArrayLike, levels: tuple[float, float], table: Colours, longest: int = 384) -> Colours:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +11,8 @@ import numpy as np
 import tango
 from numpy.typing import NDArray
 
-from devices.gui.look import why
-from devices.gui.worker import Newest
+from devices.watch.look import why
+from devices.watch.worker import Newest
 from tango_jit.geometry import SliceGeometry
 
 Image = NDArray[np.float32]
@@ -22,6 +22,7 @@ SOURCES: Mapping[str, Mapping[str, str]] = {  # member -> what is shown -> attri
     "denoiser": {"raw": "raw", "denoised": "denoised", "uncertainty": "uncertainty"},
     "reconstructor": {"raw": "slice"},
 }
+COLOURS = ((232, 96, 88), (96, 200, 110), (92, 150, 255), (235, 190, 70), (200, 120, 230), (90, 205, 205))
 FIGURES = ("frame_number", "accuracy", "quality")
 
 
@@ -46,6 +47,19 @@ class Preview:
 
     data: Image
     twelve: NDArray[np.float64]
+
+
+def colour_of(names: Sequence[str], name: str) -> tuple[int, int, int]:
+    """Each slice has its own, everywhere."""
+    return COLOURS[names.index(name) % len(COLOURS)] if name in names else (200, 200, 200)
+
+
+def images_of(picture: Picture) -> dict[str, Image]:
+    """What there is by kind; the difference is denoised less raw."""
+    found = dict(picture.images)
+    if "raw" in found and "denoised" in found and found["raw"].shape == found["denoised"].shape:
+        found["difference"] = found["denoised"] - found["raw"]
+    return found
 
 
 class PictureReader:

@@ -9,8 +9,8 @@ from typing import Any
 
 import tango
 
-from devices.gui.look import why
-from devices.gui.worker import Newest
+from devices.watch.look import why
+from devices.watch.worker import Newest
 
 ANSWER_MS = 10_000
 Answer = Callable[[str, str, str], None]

@@ -1,0 +1,65 @@
+"""Pictures of slices as PNG, in colours; levels are those of all slices together, so that they can be compared."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from plotly.colors import get_colorscale, sample_colorscale
+
+from devices.watch.pictures import Picture
+from tango_jit.view import textured
+from tango_jit.view.display import bar_length, even_levels, following, levels
+
+Levels = tuple[float, float]
+Table = NDArray[np.uint8]
+
+GROUPS = {"raw": "attenuation", "denoised": "attenuation", "difference": "difference", "uncertainty": "uncertainty"}
+SCALES = {"attenuation": "gray", "difference": "RdBu_r", "uncertainty": "magma"}
+COMPRESSION = 1  # noise hardly gets smaller, and the processor is that of the servers
+
+
+def levels_of(pictures: Iterable[Picture], group: str, before: Levels | None) -> Levels | None:
+    """Levels in 1/mm for all pictures of a group, those of `before` as long as they do; None: there are no pictures."""
+    found = [image for one in pictures for kind, image in one.images.items() if GROUPS[kind] == group]
+    return following(before, even_levels(found) if group == "difference" else levels(found))
+
+
+@cache
+def table(group: str) -> Table:
+    """(256, 3): colours from the lower level to the upper."""
+    colours: Any = sample_colorscale(get_colorscale(SCALES[group]), 256, colortype="tuple")
+    return np.rint(255 * np.array(colours)).astype(np.uint8)
+
+
+def drawn(picture: Picture, kind: str, between: Levels, longest: int) -> bytes | None:
+    """PNG of one image, no side longer than `longest` pixels; None: there is none of this kind."""
+    image = picture.images.get(kind)
+    return None if image is None else png(textured(image, between, table(GROUPS[kind]), longest))
+
+
+def png(colours: NDArray[np.uint8]) -> bytes:
+    """Of (height, width, 3 or 4)."""
+    out = io.BytesIO()
+    Image.fromarray(colours).save(out, "PNG", compress_level=COMPRESSION)
+    return out.getvalue()
+
+
+def unmultiplied(colours: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(height, width, 4) as PNG has them, of colours that are multiplied with their opacity."""
+    opacity = np.maximum(colours[..., 3:].astype(np.float32), 1)
+    plain = np.minimum(255 * colours[..., :3] / opacity, 255)
+    return np.concatenate([plain.astype(np.uint8), colours[..., 3:]], axis=2)
+
+
+def scale_bar(picture: Picture) -> dict[str, float]:
+    """`width_mm` of the picture and `bar_mm`, the length of a bar for it; empty where its place is not told."""
+    if picture.place is None:
+        return {}
+    width = float(np.linalg.norm(picture.place.u_mm))
+    return {"width_mm": width, "bar_mm": bar_length(width)}
