@@ -1,16 +1,19 @@
-"""Pictures of the operator window for the documents: python -m tools.screenshots
+"""Pictures of the operator window and the web page for the documents: python -m tools.screenshots
 
 Starts servers of its own, replays the simulated experiment until the network has learned, and takes pictures of the
-window without a display. Some two minutes on two cores.
+window and, by Chromium, of the page without a display. Some two minutes on two cores.
 """
 
 from __future__ import annotations
 
 import io
 import os
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,7 @@ from PIL import Image
 from PyQt6.QtCore import QBuffer, QIODevice, QTimer
 from PyQt6.QtWidgets import QDockWidget, QWidget
 from rich.console import Console
+from selenium import webdriver
 
 from devices.deployment import Deployment
 from devices.gui.application import application
@@ -37,7 +41,7 @@ PATIENCE_S = 400.0
 
 
 def main(out: Path = IMAGES) -> None:
-    """Write window.png (all slices), window_slice.png (one, all kinds) and window_settings.png."""
+    """Write window.png (all slices), window_slice.png (one, all kinds), window_settings.png and web.png."""
     recording = prepared(load("tablet-soap"), Console())
     with tempfile.TemporaryDirectory() as folder:
         deployment = Deployment(Path(folder))
@@ -49,7 +53,9 @@ def main(out: Path = IMAGES) -> None:
             proxies["detector"].loop = True
             proxies["detector"].Start()
             until(lambda: fit_slices(proxies["reconstructor"], 384))
-            take(devices, proxies, out)
+            with page(Path(folder)) as address:
+                take(devices, proxies, out)
+                take_page(address, out)
         finally:
             deployment.down()
 
@@ -79,6 +85,37 @@ def take(devices: dict[str, str], proxies: dict[str, Any], out: Path) -> None:
     window.close()
 
 
+@contextmanager
+def page(folder: Path) -> Iterator[str]:
+    """The web page of an installation; its address."""
+    command = [sys.executable, "-m", "devices.cli", "web", "--port", "0", "--dir", str(folder)]
+    program = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert program.stdout
+    try:
+        yield program.stdout.readline().strip()
+    finally:
+        program.terminate()
+        program.wait(10)
+        program.stdout.close()
+
+
+def take_page(address: str, out: Path) -> None:
+    """The page as a wall shows it."""
+    options = webdriver.ChromeOptions()
+    for option in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--hide-scrollbars"):
+        options.add_argument(option)
+    options.binary_location = "/usr/bin/chromium"
+    driver = webdriver.Chrome(options, webdriver.ChromeService("/usr/bin/chromedriver"))
+    try:
+        size = {"width": 1500, "height": 1250, "deviceScaleFactor": 1, "mobile": False}
+        driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        driver.get(address)
+        pause(10)
+        save(driver.get_screenshot_as_png(), out / "web.png")
+    finally:
+        driver.quit()
+
+
 def until(condition: Callable[[], Any]) -> None:
     """Let the window live until something is true. Raises TimeoutError."""
     deadline = time.monotonic() + PATIENCE_S
@@ -91,16 +128,21 @@ def until(condition: Callable[[], Any]) -> None:
 def pause(seconds: float) -> None:
     """The loop of Taurus: without it forms stay empty."""
     app = application()
-    QTimer.singleShot(round(1e3 * seconds), app.quit)
+    QTimer.singleShot(round(1e3 * seconds), app.exit)  # quit() would close the window
     app.exec_()
 
 
 def write(widget: QWidget, path: Path) -> None:
-    """A PNG of 256 colours: a third of the size, and the eye sees no difference."""
+    """What a widget shows."""
     buffer = QBuffer()
     buffer.open(QIODevice.OpenModeFlag.WriteOnly)
     widget.grab().save(buffer, "PNG")
-    with Image.open(io.BytesIO(bytes(buffer.data().data()))) as image:
+    save(bytes(buffer.data().data()), path)
+
+
+def save(png: bytes, path: Path) -> None:
+    """With 256 colours: a third of the size, and the eye sees no difference."""
+    with Image.open(io.BytesIO(png)) as image:
         image.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
     print(f"wrote {path}")
 

@@ -58,9 +58,8 @@ def web(
     try:
         asyncio.run(run())
     except OSError as error:
-        console.print(
-            f"[red]cannot listen at {address}:{port}: {error.strerror or error}", highlight=False, soft_wrap=True
-        )
+        text = f"--port: expected a free one, cannot listen at {address}:{port}: {error.strerror or error}"
+        console.print(f"[red]{text}", highlight=False, soft_wrap=True)
         leave(1)
     leave(0)
 

@@ -20,7 +20,7 @@ Levels = tuple[float, float]
 Table = NDArray[np.uint8]
 
 GROUPS = {"raw": "attenuation", "denoised": "attenuation", "difference": "difference", "uncertainty": "uncertainty"}
-SCALES = {"attenuation": "gray", "difference": "RdBu_r", "uncertainty": "magma"}
+SCALES = {"attenuation": "", "difference": "RdBu_r", "uncertainty": "magma"}  # of Plotly; "": greys, evenly apart
 COMPRESSION = 1  # noise hardly gets smaller, and the processor is that of the servers
 
 
@@ -33,6 +33,8 @@ def levels_of(pictures: Iterable[Picture], group: str, before: Levels | None) ->
 @cache
 def table(group: str) -> Table:
     """(256, 3): colours from the lower level to the upper."""
+    if not SCALES[group]:
+        return np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, axis=1)
     colours: Any = sample_colorscale(get_colorscale(SCALES[group]), 256, colortype="tuple")
     return np.rint(255 * np.array(colours)).astype(np.uint8)
 
@@ -53,7 +55,7 @@ def png(colours: NDArray[np.uint8]) -> bytes:
 def unmultiplied(colours: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """(height, width, 4) as PNG has them, of colours that are multiplied with their opacity."""
     opacity = np.maximum(colours[..., 3:].astype(np.float32), 1)
-    plain = np.minimum(255 * colours[..., :3] / opacity, 255)
+    plain = np.minimum(255 * colours[..., :3].astype(np.float32) / opacity, 255)
     return np.concatenate([plain.astype(np.uint8), colours[..., 3:]], axis=2)
 
 

@@ -4,6 +4,7 @@
 const EVERY_MS = 1000, HOUR_S = 3600, OLD_S = 30, PATIENCE_MS = 8000;
 const KINDS = ["raw", "denoised", "difference", "uncertainty"];
 const key = new URLSearchParams(location.hash.slice(1)).get("key") || "";
+const WIDE = matchMedia("(min-width: 70rem)");
 const $ = (query, parent = document) => parent.querySelector(query);
 const chosen = new Set(["raw", "denoised"]);
 const camera = {azimuth: 0, elevation: 0, nearer: 1};
@@ -67,7 +68,6 @@ function showOrders() {
   $("#orders").hidden = !state.orders;
   $("[data-order=freeze]").disabled = state.frozen;
   $("[data-order=thaw]").disabled = !state.frozen;
-  for (const row of document.querySelectorAll(".move")) row.hidden = !state.orders;
 }
 
 async function order(body) {
@@ -103,9 +103,14 @@ function showKinds() {
 }
 
 function showSlices() {
-  const wanted = state.slices.flatMap(one => KINDS.filter(kind => chosen.has(kind) && one.kinds.includes(kind)).map(kind => [one, kind]));
+  const kinds = KINDS.filter(kind => chosen.has(kind)), has = (one, kind) => one.kinds.includes(kind);
+  const wanted = WIDE.matches  // a column for each slice, or a row
+    ? kinds.flatMap(kind => state.slices.filter(one => has(one, kind)).map(one => [one, kind]))
+    : state.slices.flatMap(one => kinds.filter(kind => has(one, kind)).map(kind => [one, kind]));
+  $("#slices").style.setProperty("--columns", WIDE.matches ? Math.max(state.slices.length, 1) : Math.min(kinds.length, 2) || 1);
   const names = new Set(wanted.map(([one, kind]) => `${one.name}/${kind}`));
   for (const figure of document.querySelectorAll(".slice")) if (!names.has(figure.dataset.name)) figure.remove();
+  const movable = new Set();
   for (const [one, kind] of wanted) {
     const name = `${one.name}/${kind}`;
     let figure = [...document.querySelectorAll(".slice")].find(found => found.dataset.name === name);
@@ -114,6 +119,8 @@ function showSlices() {
       $("#slices").append(figure);
     }
     showPicture(figure, one, kind);
+    $(".move", figure).hidden = !state.orders || movable.has(one.name);  // once for each slice
+    movable.add(one.name);
   }
   const order = new Map([...names].map((name, number) => [name, number]));
   const sorted = [...$("#slices").children].sort((a, b) => order.get(a.dataset.name) - order.get(b.dataset.name));
@@ -123,7 +130,6 @@ function showSlices() {
 function newFigure(name, slice) {
   const figure = $("#slice").content.firstElementChild.cloneNode(true);
   figure.dataset.name = name;
-  $(".move", figure).hidden = !state.orders;
   for (const button of figure.querySelectorAll("[data-pixels]")) {
     button.addEventListener("click", () => order({slice, pixels: Number(button.dataset.pixels)}));
   }
@@ -238,11 +244,13 @@ function showCurves() {
     return;
   }
   const parent = $("#curves"), before = since;
+  while (parent.children.length < state.plots.length) {  // all before the first is drawn, which takes its width
+    parent.append(Object.assign(document.createElement("div"), {className: "plot"}));
+  }
   state.plots.forEach((plot, number) => {
     for (const curve of plot.curves) {
       for (const kind of ["points", "low", "high"]) if (curve[kind]) remember(`${number}/${curve.title}/${kind}`, curve[kind]);
     }
-    if (!parent.children[number]) parent.append(Object.assign(document.createElement("div"), {className: "plot"}));
     Plotly.react(parent.children[number], traces(plot, number), layout(plot, number), {displayModeBar: false, responsive: true});
   });
   since = Math.max(before, since - 5);  // devices answer one after the other: what came late is asked for again
@@ -265,14 +273,14 @@ function traces(plot, number) {
 }
 
 function layout(plot, number) {
-  const title = number === 0 ? state.accuracy : plot.title + (plot.unit ? ` (${plot.unit})` : "");
+  const title = plot.title + (plot.unit ? ` (${plot.unit})` : "");
   const jumps = state.jumps.map(([at]) => ({type: "line", x0: new Date(at * 1000), x1: new Date(at * 1000), yref: "paper", y0: 0, y1: 1, line: {color: "rgb(232,96,88)", dash: "dash", width: 1}}));
   const half = number === 0 ? [0.5, 1].map(level => ({type: "line", xref: "paper", x0: 0, x1: 1, y0: level, y1: level, line: {color: "rgba(170,170,175,0.5)", dash: "dot", width: 1}})) : [];
   return {
     title: {text: title, font: {size: 12}}, margin: {l: 44, r: 8, t: 28, b: 26}, uirevision: "kept",
     paper_bgcolor: "#1d1f23", plot_bgcolor: "#1d1f23", font: {color: "#b8bcc4", size: 10},
-    xaxis: {type: "date", gridcolor: "#33373d"}, yaxis: {type: plot.logarithmic ? "log" : "linear", gridcolor: "#33373d", ...(plot.logarithmic ? {dtick: 1} : {})},
-    legend: {orientation: "h", y: 1, x: 0, yanchor: "top", bgcolor: "rgba(29,31,35,0.7)", font: {size: 9}}, shapes: [...jumps, ...half],
+    xaxis: {type: "date", gridcolor: "#33373d"}, yaxis: {type: plot.logarithmic ? "log" : "linear", gridcolor: "#33373d", nticks: 6},
+    legend: {orientation: "h", y: 1, x: 0, yanchor: "top", bgcolor: "rgba(29,31,35,0.5)", font: {size: 9}}, shapes: [...jumps, ...half],
   };
 }
 
@@ -285,7 +293,7 @@ function showJournal() {
   list.dataset.newest = newest;
   list.replaceChildren(...state.journal.toReversed().map(one => {
     const item = document.createElement("li");
-    item.textContent = `${new Date(one.at * 1000).toLocaleTimeString()}  ${one.text}`;
+    item.textContent = `${new Date(one.at * 1000).toLocaleTimeString([], {hour12: false})}  ${one.text}`;
     if (one.trouble) item.className = "trouble";
     return item;
   }));

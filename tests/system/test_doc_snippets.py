@@ -1,0 +1,141 @@
+"""The Python of the pages against real servers: the snippets of a page in one program, in their order."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sim.record import record
+from sim.scenario import load
+from tests.unit.test_doc_snippets import CHECKOUT, snippets
+
+pytestmark = pytest.mark.timeout(600)  # more than the waits of one page together
+
+DEVICES = snippets(CHECKOUT / "docs/how-to/operate.md")[0]
+UNTIL = """
+import time as _time
+_deadline = _time.monotonic() + 120
+while not ({}):
+    assert _time.monotonic() < _deadline, "no {}"
+    _time.sleep(0.1)
+"""
+
+
+def until(condition: str) -> str:
+    """Python that waits: what the page tells in words between two snippets."""
+    return UNTIL.format(condition, condition.replace('"', "'"))
+
+
+PICTURES = until("denoiser.frame_number_xy >= 0 and denoiser.accuracy_xy == denoiser.accuracy_xy")
+# The pages name a run of New Year's night and a frame 1234.
+RENAMED = """
+from pathlib import Path as _Path
+for _path in _Path(FOLDER, "visit-7").glob("run_*.nxs"):
+    _path.rename(_path.with_name("run_20260101_120000" + "_projections" * ("_projections" in _path.name) + ".nxs"))
+from tango_jit.runs import Run as _Run
+with _Run(FOLDER + "/visit-7/run_20260101_120000.nxs") as _run:
+    LAST = _run.picture("xy", -1).last_frame
+"""
+
+
+@dataclass(frozen=True)
+class Page:
+    """`before` maps a snippet's number to what has to happen before it, `left_out` to why it is not run here."""
+
+    path: str
+    before: Mapping[int, str] = field(default_factory=dict)
+    left_out: Mapping[int, str] = field(default_factory=dict)
+
+
+PAGES = (
+    Page("README.md", {0: DEVICES + PICTURES}),
+    Page("docs/tutorials/first-steps.md", {0: DEVICES + PICTURES}),
+    Page(
+        "docs/how-to/operate.md",
+        {
+            2: PICTURES,
+            6: until("reconstructor.preview_frame_number >= 0"),
+            8: PICTURES,
+            10: "trainer.network = 'PRODUCT'\ntrainer.ResetNetwork()\n",
+            13: until("reconstructor.progress == 100"),
+            14: until("trainer.weights_version > 1 and denoiser.weights_version > 1"),
+        },
+        {11: "the scan has no air beside the object, whose columns these are"},
+    ),
+    Page("docs/how-to/simulate-faults.md", {0: DEVICES}, {5: "simulates the experiments of the paper: minutes"}),
+    Page("docs/how-to/own-database.md", left_out={0: "endpoints of another computer"}),
+    Page("docs/reference/logs.md", {0: DEVICES}),
+    Page("docs/how-to/find-what-is-wrong.md"),
+    Page("docs/how-to/use-bluesky.md", {0: DEVICES + PICTURES}),
+    Page("docs/reference/recordings.md"),
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What is /data in the pages: with a scan of two turns."""
+    folder = tmp_path_factory.mktemp("data")
+    record(load("tablet-soap").with_(seed=3), folder / "scan.nxs", frames=300)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def running(system: Any, folder: Path) -> Any:
+    system.replay(folder / "scan.nxs", frame_period_s=0.024)
+    system.await_picture("denoiser", timeout_s=120)
+    return system
+
+
+def run(program: str, system: Any, folder: Path) -> str:
+    """What a program prints that is run in a folder of data."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error::ResourceWarning", "-c", f"FOLDER = {str(folder)!r}\n{program}"],
+        cwd=folder,
+        env=os.environ | {"TANGO_HOST": system.host},
+        capture_output=True,
+        text=True,
+        timeout=500,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.path)
+def test_snippets_run_against_servers(page: Page, running: Any, folder: Path) -> None:
+    parts = []
+    for number, text in enumerate(snippets(CHECKOUT / page.path)):
+        parts += [page.before.get(number, ""), "" if number in page.left_out else text]
+    run("\n".join(parts).replace("/data", str(folder)), running, folder)
+
+
+def test_a_run_is_recorded_read_cited_and_made_again(running: Any, folder: Path) -> None:
+    visit = folder / "visit-7"
+    visit.mkdir()
+    begin, replay, cite = snippets(CHECKOUT / "docs/how-to/record-a-run.md")
+    read, follow, again = snippets(CHECKOUT / "docs/reference/runs.md")
+    turn_later = until("recorder.frames_recorded > 400") + "recorder.Finish()"
+    program = [
+        DEVICES,
+        "recorder.keep_projections = True",
+        begin.replace("recorder.Finish()", turn_later),
+        until("not recorder.recording"),
+        "detector.Stop()",
+        RENAMED,
+        *(
+            text.replace("/data/run", "/data/visit-7/run").replace("1234", "LAST")
+            for text in (cite, read, follow, again)
+        ),
+        replay,
+        PICTURES,
+    ]
+    text = "\n".join(program).replace("/data/run", "/data/visit-7/run").replace("1234", "LAST")
+    printed = run(text.replace("/data", str(folder)), running, folder).splitlines()
+    assert printed[0].startswith(str(visit / "run_"))
+    assert printed[-1] == "0.0 0.0"  # made again, equal to the bit
