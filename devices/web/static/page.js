@@ -279,7 +279,7 @@ function layout(plot, number) {
   return {
     title: {text: title, font: {size: 12}}, margin: {l: 44, r: 8, t: 28, b: 26}, uirevision: "kept",
     paper_bgcolor: "#1d1f23", plot_bgcolor: "#1d1f23", font: {color: "#b8bcc4", size: 10},
-    xaxis: {type: "date", gridcolor: "#33373d"}, yaxis: {type: plot.logarithmic ? "log" : "linear", gridcolor: "#33373d", nticks: 6},
+    xaxis: {type: "date", gridcolor: "#33373d", nticks: 4, tickangle: 0}, yaxis: {type: plot.logarithmic ? "log" : "linear", gridcolor: "#33373d", nticks: 6},
     legend: {orientation: "h", y: 1, x: 0, yanchor: "top", bgcolor: "rgba(29,31,35,0.5)", font: {size: 9}}, shapes: [...jumps, ...half],
   };
 }
