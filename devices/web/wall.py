@@ -19,7 +19,7 @@ from devices.watch.pictures import Picture, PictureReader, Preview, colour_of, i
 from devices.watch.plots import accuracy_in_words, followed
 from devices.web import drawing
 from tango_jit.geometry import SliceGeometry
-from tango_jit.view import Camera, Haze, Plane, placing, render, textured, whole
+from tango_jit.view import Camera, Haze, Plane, render, textured, whole
 
 READ_FOR_S = 10.0  # so long after somebody looked pictures are read: a page that nobody looks at costs no slice
 LINES = 200
@@ -238,7 +238,7 @@ class Wall:
             if name not in self._places:
                 raise ValueError(f"slice: expected one of {', '.join(self._places) or 'none yet'}, got {name}")
             before = self._place(name)
-            place = placing.shifted(before, placing.normal(before) * pixels * before.pixel_mm[0])
+            place = before.moved_to(before.offset_mm + pixels * min(before.pixel_mm))
             self._wanted[name] = (time.monotonic(), place)
         self._orders.move(name, place.nine)
 

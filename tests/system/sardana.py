@@ -36,7 +36,7 @@ class Sardana:
 
     def _start(self, instance: str) -> None:
         environment = os.environ | {"TANGO_HOST": self.host, "ORBendPoint": "giop:tcp:127.0.0.1:0"}
-        environment |= {"HOME": str(self.folder), "TANGO_LOG_PATH": str(self.folder)}
+        environment |= {"HOME": str(self.folder), "TANGO_LOG_PATH": str(self.folder), "PYTHONFAULTHANDLER": "1"}
         self.log = self.folder / "sardana.log"
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
@@ -124,9 +124,15 @@ class Sardana:
             try:
                 state = self._states.get(timeout=max(deadline - time.monotonic(), 0.001))
             except queue.Empty:
-                raise AssertionError(f"the Door was not as expected within {timeout_s} s: {self.heard()}") from None
+                trouble = f"the Door was not as expected within {timeout_s} s: {self.heard()}"
+                raise AssertionError(trouble + self._how_it_ended()) from None
             if fits(state):
                 return state
+
+    def _how_it_ended(self) -> str:
+        """Empty where the server runs."""
+        code = self.process.poll()
+        return "" if code is None else f"\nthe server has ended, {code}: {self.log.read_text()[-3000:]}"
 
     def heard(self) -> str:
         """What was said since the last look."""

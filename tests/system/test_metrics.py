@@ -96,7 +96,7 @@ def test_a_server_that_is_dead_or_stands_still_is_down_and_comes_back(system, pa
     with system.stopped("trainer"):
         wait_until(lambda: page("up", **TRAINER) == 0, 60, "the trainer down")
         assert page("steps_total", **TRAINER) is None
-        assert page("up", device="jit/denoiser/1", member="denoiser") == 1
+        wait_until(lambda: page("up", device="jit/denoiser/1", member="denoiser") == 1, 60, "the denoiser up")
     wait_until(lambda: page("up", **TRAINER) == 1, 60, "the trainer up again")
     system.kill("trainer")
     wait_until(lambda: page("up", **TRAINER) == 0, 60, "the trainer dead")

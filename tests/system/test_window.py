@@ -8,9 +8,8 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ import pytest
 import tango
 
 from tests.events import wait_until
+from tests.system.screens import answers, colours, drag, drag_on, find, has_drawn, settle, until, windows_of, xvfb
 
 pytestmark = [
     pytest.mark.timeout(300),
@@ -31,23 +31,8 @@ SLICES = 96
 
 @pytest.fixture(scope="module")
 def screen() -> Iterator[str]:
-    """A display that ends by itself with its last window, however this process ends."""
-    read, write = os.pipe()
-    command = ["Xvfb", "-displayfd", str(write), "-screen", "0", "1800x1100x24", "-nolisten", "tcp", "-terminate"]
-    server = subprocess.Popen(command, pass_fds=[write], stderr=subprocess.DEVNULL)
-    os.close(write)
-    with os.fdopen(read) as answer:
-        number = answer.readline().strip()
-    assert number, "Xvfb gave no display"
-    yield f":{number}"
-    if server.poll() is None and not _has_application():
-        server.terminate()
-    server.returncode = server.returncode or 0  # it ends with the Qt application of this process
-
-
-def _has_application() -> bool:
-    widgets = sys.modules.get("PyQt6.QtWidgets")
-    return widgets is not None and widgets.QApplication.instance() is not None
+    with xvfb() as display:
+        yield display
 
 
 @pytest.fixture(scope="module")
@@ -84,75 +69,6 @@ def window(screen: str, system: Any, recording: Path) -> Iterator[Any]:
         logging.getLogger().setLevel(level)
         logging.disable(logging.NOTSET)
     assert not errors, "\n".join(dict.fromkeys(errors))
-
-
-def settle(seconds: float = 0.05) -> None:
-    from PyQt6.QtWidgets import QApplication
-
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        QApplication.processEvents()
-        time.sleep(0.01)
-
-
-def until(condition: Callable[[], Any], timeout_s: float = 60, what: str = "") -> Any:
-    """Let the window live until something is true."""
-
-    def tried() -> Any:
-        settle(0.02)
-        return condition()
-
-    return wait_until(tried, timeout_s, what)
-
-
-def drag(widget: Any, start: Any, steps: list[tuple[int, int]], button: Any, modifier: Any = None) -> None:
-    """Press, move in steps, release."""
-    from PyQt6.QtCore import QEvent, QPointF, Qt
-    from PyQt6.QtGui import QMouseEvent
-    from PyQt6.QtWidgets import QApplication
-
-    modifier = Qt.KeyboardModifier.NoModifier if modifier is None else modifier
-    place = QPointF(start)
-
-    def send(kind: Any, which: Any, held: Any) -> None:
-        event = QMouseEvent(kind, place, QPointF(widget.mapToGlobal(place.toPoint())), which, held, modifier)
-        QApplication.sendEvent(widget, event)
-
-    send(QEvent.Type.MouseButtonPress, button, button)
-    for dx, dy in steps:
-        place += QPointF(dx, dy)
-        send(QEvent.Type.MouseMove, Qt.MouseButton.NoButton, button)
-        settle(0.03)
-    send(QEvent.Type.MouseButtonRelease, button, Qt.MouseButton.NoButton)
-
-
-def colours(widget: Any) -> np.ndarray:
-    """What is on the screen: (rows, cols, 3)."""
-    from PyQt6.QtGui import QImage
-
-    image = widget.grab().toImage().convertToFormat(QImage.Format.Format_RGB888)
-    bits = image.constBits()
-    bits.setsize(image.sizeInBytes())
-    rows = np.frombuffer(bits, np.uint8).reshape(image.height(), image.bytesPerLine())
-    return rows[:, : 3 * image.width()].reshape(image.height(), image.width(), 3).copy()
-
-
-def answers(window: Any) -> list[tuple[str, bool]]:
-    said: list[tuple[str, bool]] = []
-    window.session.said.connect(lambda text, trouble: said.append((text, trouble)))
-    return said
-
-
-def find(window: Any, name: str) -> Any:
-    """A place of the 3-D view where this slice is in front."""
-    from PyQt6.QtCore import QPointF
-
-    space = window.space
-    for row in range(10, space.height() - 10, 12):
-        for column in range(10, space.width() - 10, 12):
-            if space.under(QPointF(column, row))[0] == name:
-                return QPointF(column, row)
-    raise AssertionError(f"{name} is nowhere in front")
 
 
 def test_pictures_are_on_the_screen_as_they_were_read(window: Any, system: Any) -> None:
@@ -274,18 +190,6 @@ def test_a_region_is_drawn(window: Any, system: Any) -> None:
     around = window.grid.field_of_view()
     assert (region[2], region[5]) == pytest.approx((around[2], around[5]), rel=1e-6)
     assert not window.grid.region.isChecked()
-
-
-def drag_on(widget: Any, where: Any) -> None:
-    """A movement of the pressed mouse, which QTest cannot send."""
-    from PyQt6.QtCore import QEvent, QPointF, Qt
-    from PyQt6.QtGui import QMouseEvent
-    from PyQt6.QtWidgets import QApplication
-
-    kind, none, left = QEvent.Type.MouseMove, Qt.MouseButton.NoButton, Qt.MouseButton.LeftButton
-    place = QPointF(where)
-    event = QMouseEvent(kind, place, QPointF(widget.mapToGlobal(where)), none, left, Qt.KeyboardModifier.NoModifier)
-    QApplication.sendEvent(widget, event)
 
 
 def test_a_region_is_taken_away(window: Any, system: Any) -> None:
@@ -471,7 +375,7 @@ def test_it_ends_though_a_server_hangs(window: Any, screen: str, system: Any, tm
         environment = os.environ | {"DISPLAY": screen, "TANGO_HOST": system.host}
         process = subprocess.Popen(command, env=environment, stdout=out, stderr=out)
     try:
-        wait_until(lambda: _shown(process.pid), 60, "a window")
+        wait_until(lambda: has_drawn(process.pid), 60, "a window")
         with system.stopped("trainer"), system.stopped("denoiser"):
             settle(3)
             process.send_signal(signal.SIGINT)
@@ -482,21 +386,11 @@ def test_it_ends_though_a_server_hangs(window: Any, screen: str, system: Any, tm
             process.wait()
 
 
-def _shown(pid: int) -> bool:
-    """Has this process all its threads, and lived long enough to draw?"""
-    process = psutil.Process(pid)
-    return process.is_running() and time.time() - process.create_time() > 12 and process.num_threads() > 10
-
-
 def test_the_demo_opens_it_and_ends_it(window: Any, screen: str, recording: Path) -> None:
     command = [sys.executable, "-m", "devices.cli", "demo", "--recording", str(recording), "--duration", "600"]
     demo = subprocess.Popen(command, env=os.environ | {"DISPLAY": screen}, stdout=subprocess.DEVNULL)
     try:
-        windows = wait_until(
-            lambda: [p for p in psutil.Process(demo.pid).children() if p.cmdline()[-2:] == ["devices.cli", "gui"]],
-            120,
-            "a window",
-        )
+        windows = wait_until(lambda: windows_of(demo.pid), 120, "a window")
         demo.send_signal(signal.SIGINT)
         assert demo.wait(90) == 0
         psutil.wait_procs(windows, timeout=30)
