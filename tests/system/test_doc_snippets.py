@@ -10,10 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import tango
 
 from sim.record import record
 from sim.scenario import load
+from tests.events import wait_until
 from tests.unit.test_doc_snippets import CHECKOUT, snippets
 
 pytestmark = pytest.mark.timeout(600)  # more than the waits of one page together
@@ -69,6 +72,7 @@ PAGES = (
             8: PICTURES,
             10: until("trainer.steps > 20")
             + "trainer.network = 'PRODUCT'\ntrainer.ResetNetwork()\nreset = trainer.weights_version\n",
+            12: "trainer.StopAutoTune()\n",
             13: until("reconstructor.progress == 100"),
             14: until("trainer.weights_version > reset + 2 and denoiser.weights_version > reset + 2"),
         },
@@ -154,3 +158,41 @@ def test_a_run_is_recorded_read_cited_and_made_again(running: Any, folder: Path)
     printed = run(text.replace("/data", str(folder)), running, folder).splitlines()
     assert printed[0].startswith(str(visit / "run_"))
     assert printed[-1] == "0.0 0.0"  # made again, equal to the bit
+
+
+def test_the_camera_of_the_guide_feeds_the_reconstructor(running: Any, folder: Path) -> None:
+    server, connect, start = snippets(CHECKOUT / "docs/how-to/connect-a-camera.md")
+    (folder / "camera.py").write_text(server)
+    run(connect, running, folder)
+    environment = os.environ | {"TANGO_HOST": running.host, "ORBendPoint": "giop:tcp:127.0.0.1:0"}
+    with open(folder / "camera.log", "w") as log:
+        camera = subprocess.Popen(
+            [sys.executable, "camera.py", "1"], cwd=folder, env=environment, stdout=log, stderr=log
+        )
+    try:
+        device = tango.DeviceProxy(f"tango://{running.host}/lab/camera/1")
+        wait_until(lambda: device.command_inout("State") == tango.DevState.STANDBY, 60, "the camera")
+        run(start, running, folder)
+        running.reconstructor.write_attribute("shape_xy", [96, 96])
+
+        def rod() -> bool:
+            """The rod of 4 mm and 0.1 per mm, 3 mm beside the axis."""
+            reading = running.reconstructor.read_attribute("slice_xy").value
+            nine = running.reconstructor.read_attribute("geometry_xy").value
+            if (
+                not str(running.reconstructor.read_attribute("series").value).startswith("rod-")
+                or np.size(reading) < 96**2
+            ):
+                return False
+            rows, columns = np.indices(reading.shape) + 0.5
+            x = nine[0] + nine[3] * columns / reading.shape[1]
+            y = nine[1] + nine[7] * rows / reading.shape[0]
+            inside = (x - 3) ** 2 + y**2 < 1.5**2
+            around = (x**2 + y**2 < 5**2) & ((x - 3) ** 2 + y**2 > 2.5**2)
+            return abs(reading[inside].mean() - 0.1) < 0.01 and abs(reading[around].mean()) < 0.01
+
+        wait_until(rod, 90, "the rod in the slice")
+    finally:
+        running.reconstructor.command_inout("Stop")
+        camera.terminate()
+        camera.wait(20)
