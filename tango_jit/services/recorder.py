@@ -18,7 +18,7 @@ from tango_jit.services.facts_watch import Facts, FactsWatch
 from tango_jit.services.making import digest
 from tango_jit.services.projection_file import ProjectionFile
 from tango_jit.services.recorder_signals import SIGNALS
-from tango_jit.services.run_names import new_run
+from tango_jit.services.run_names import check, new_run
 from tango_jit.services.run_recording import Keep, RunRecording
 from tango_jit.services.service import Clock, Service, State
 from tango_jit.streams import Denoised, Mailbox, Message, Subscriber, View, Weights
@@ -74,8 +74,11 @@ class RecorderService(Service):
 
     # ---- commands (any thread)
 
+    def accept(self, name: str, value: Any) -> None:
+        check(name, value)
+
     def record(self) -> None:
-        """Begin a run. Raises ValueError for a folder or name that cannot be, RuntimeError if one is being recorded."""
+        """Begin a run. Raises ValueError for a folder that is none, RuntimeError if one is being recorded."""
         self.ask(self._record)
 
     def finish(self) -> None:

@@ -165,15 +165,19 @@ def test_orders_that_do_not_fit_are_refused_in_words(recorder, tmp_path):
     for order, words in ((recorder.finish, "Finish"), (lambda: recorder.mark("x"), "Mark")):
         with pytest.raises(RuntimeError, match=f"{words}: expected a run that is being recorded"):
             order()
+    before = dict(recorder.values)
     for name, value, words in (
-        ("folder", str(tmp_path / "gone"), "folder: expected a path from the root, of a folder that exists"),
+        ("folder", "runs", "folder: expected a path from the root, got runs"),
         ("file_name", "a/b", "file_name: expected letters"),
+        ("file_name", "", "file_name: expected letters"),
     ):
-        before = recorder.values[name]
-        recorder.write(name, value)
         with pytest.raises(ValueError, match=words):
-            recorder.record()
-        recorder.write(name, before)
+            recorder.write(name, value)
+        assert recorder.values[name] == before[name]
+    recorder.write("folder", str(tmp_path / "gone"))  # it may come
+    with pytest.raises(ValueError, match="folder: expected a path from the root, of a folder that exists"):
+        recorder.record()
+    recorder.write("folder", before["folder"])
     recorder.write("reserve_mb", 1e9)
     with pytest.raises(RuntimeError, match=r"Record: .* is full: \d+ MB free, 1000000000 are wanted"):
         recorder.record()
