@@ -23,6 +23,8 @@ from typing import Any, Literal, Self, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from tango_jit.rotations import about_axis, about_z
+
 Vector = tuple[float, float, float]
 Beam = Literal["cone", "parallel"]
 Array = NDArray[np.float64]
@@ -51,28 +53,6 @@ def _length(name: str, value: float) -> float:
 def _exactly(name: str, fields: Mapping[str, Any], expected: Sequence[str]) -> None:
     if set(fields) != set(expected):
         raise ValueError(f"{name}: expected the fields {sorted(expected)}, got {sorted(fields)}")
-
-
-def rotate_about_z(vectors: ArrayLike, angles_rad: ArrayLike) -> Array:
-    """Turn row vectors counter-clockwise about +z.
-
-    Parameters: `vectors` (k, 3) in mm, `angles_rad` (n,). Returns (n, k, 3).
-    """
-    vectors = np.asarray(vectors, np.float64)
-    c, s = np.cos(angles_rad), np.sin(angles_rad)
-    x, y, z = vectors[:, 0], vectors[:, 1], vectors[:, 2]
-    turned = np.empty((np.size(c), len(vectors), 3))
-    turned[..., 0] = np.multiply.outer(c, x) - np.multiply.outer(s, y)
-    turned[..., 1] = np.multiply.outer(s, x) + np.multiply.outer(c, y)
-    turned[..., 2] = z
-    return turned
-
-
-def axis_rotation(axis: Array, angle_rad: float) -> Array:
-    """Rotation matrix (3, 3), right-handed about the unit vector `axis` (Rodrigues)."""
-    x, y, z = axis / np.linalg.norm(axis)
-    k = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
-    return np.eye(3) + math.sin(angle_rad) * k + (1 - math.cos(angle_rad)) * (k @ k)
 
 
 def projection_matrices(beam: Beam, vectors: ArrayLike, rows: int, cols: int) -> Array:
@@ -219,10 +199,10 @@ class ScanGeometry:
         du, dv = pixel_mm if isinstance(pixel_mm, tuple) else (pixel_mm, pixel_mm)
         u, v = np.array([_length("pixel_mm", du), 0.0, 0.0]), np.array([0.0, 0.0, _length("pixel_mm", dv)])
         roll, yaw, pitch = tilts_rad
-        turn = axis_rotation(np.array([0.0, 1.0, 0.0]), roll)
+        turn = about_axis(np.array([0.0, 1.0, 0.0]), roll)
         u, v = turn @ u, turn @ v
-        u = axis_rotation(v, yaw) @ u
-        v = axis_rotation(u, pitch) @ v
+        u = about_axis(v, yaw) @ u
+        v = about_axis(u, pitch) @ v
         centre = np.array(source) * (axis_detector_mm / source[1])  # where the origin is projected
         centre += u * ((cols - 1) / 2 - ((cols - 1) / 2 if axis_column is None else axis_column))
         centre += v * ((rows - 1) / 2 - ((rows - 1) / 2 if mid_row is None else mid_row))
@@ -233,14 +213,14 @@ class ScanGeometry:
     @classmethod
     def from_astra(cls, beam: Beam, vector: ArrayLike, *, rows: int, cols: int, angle_rad: float = 0.0) -> Self:
         """The scanner of one ASTRA row (12,) that was recorded at `angle_rad`."""
-        turned = rotate_about_z(np.asarray(vector, np.float64).reshape(4, 3), [-angle_rad])[0]
+        turned = about_z(np.asarray(vector, np.float64).reshape(4, 3), [-angle_rad])[0]
         source, detector, u, v = (cast(Vector, tuple(x)) for x in turned)
         return cls(beam, rows, cols, source, detector, u, v)
 
     def vectors(self, angles_rad: ArrayLike) -> Array:
         """ASTRA rows (n, 12) in mm for angles (n,) in rad: `cone_vec` or `parallel3d_vec`."""
         base = [self.source_mm, self.detector_mm, self.u_mm, self.v_mm]
-        return rotate_about_z(base, np.atleast_1d(np.asarray(angles_rad, np.float64))).reshape(-1, 12)
+        return about_z(base, np.atleast_1d(np.asarray(angles_rad, np.float64))).reshape(-1, 12)
 
     def matrices(self, angles_rad: ArrayLike) -> Array:
         """Projection matrices (n, 3, 4) for angles (n,); see `projection_matrices`."""

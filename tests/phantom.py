@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tango_jit.geometry import ScanGeometry, rotate_about_z
+from tango_jit.geometry import ScanGeometry
+from tango_jit.rotations import about_z
 
 
 def turn(views: int, turns: float = 1.0, first_rad: float = 0.0) -> NDArray[np.float64]:
@@ -33,7 +34,7 @@ def ball(
     points, ray = pixels_mm(geometry, 0.0)
     before, far = (points * ray).sum(-1), (points**2).sum(-1)
     # The scanner stands still and the ball turns the other way, which is the same.
-    centers = rotate_about_z([center_mm], -np.atleast_1d(np.asarray(angles_rad, np.float64)))[:, 0]
+    centers = about_z([center_mm], -np.atleast_1d(np.asarray(angles_rad, np.float64)))[:, 0]
     views = np.empty((len(centers), geometry.rows, geometry.cols), np.float32)
     for view, center in zip(views, centers, strict=True):
         along = ray @ center - before  # from the pixel to the point of the ray that is nearest to the centre

@@ -9,7 +9,8 @@ from typing import Self, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tango_jit.geometry import SliceGeometry, Vector, axis_rotation
+from tango_jit.geometry import SliceGeometry, Vector
+from tango_jit.rotations import about_axis
 
 Array = NDArray[np.float64]
 Box = tuple[float, float, float, float, float, float]  # x, y, z from, x, y, z to; mm
@@ -33,15 +34,11 @@ def through(place: SliceGeometry, point_mm: ArrayLike) -> SliceGeometry:
 
 
 def turned(place: SliceGeometry, axis: ArrayLike, angle_rad: float) -> SliceGeometry:
-    """Turned about its own centre, right-handed about `axis` (3,) of any length."""
-    return _carried(place, rotation(axis, angle_rad), place.center_mm)
+    """Turned about its own centre, right-handed about `axis` (3,) of any length.
 
-
-def rotation(axis: ArrayLike, angle_rad: float) -> Array:
-    """(3, 3) right-handed rotation. Raises ValueError for an axis without direction."""
-    if not np.linalg.norm(np.asarray(axis, np.float64)) > 0:
-        raise ValueError(f"axis: expected a direction, got {axis}")
-    return axis_rotation(np.asarray(axis, np.float64), angle_rad)
+    Raises ValueError for an axis without direction.
+    """
+    return _carried(place, about_axis(axis, angle_rad), place.center_mm)
 
 
 def zoomed(place: SliceGeometry, factor: float, about_mm: ArrayLike | None = None) -> SliceGeometry:

@@ -14,8 +14,8 @@ from tango_jit.geometry import (
     SliceGeometry,
     default_slices,
     projection_matrices,
-    rotate_about_z,
 )
+from tango_jit.rotations import about_z
 
 CONE: dict[str, Any] = dict(rows=64, cols=96, pixel_mm=(0.5, 0.4), source_axis_mm=200.0, source_detector_mm=320.0)
 PARALLEL: dict[str, Any] = dict(rows=64, cols=96, pixel_mm=(0.5, 0.4))
@@ -200,7 +200,7 @@ def test_vectors_that_are_no_scanner_are_refused() -> None:
 
 
 def test_rotation_is_right_handed_about_z() -> None:
-    turned = rotate_about_z([(1, 0, 5), (0, 1, 0)], [math.pi / 2])
+    turned = about_z([(1, 0, 5), (0, 1, 0)], [math.pi / 2])
     np.testing.assert_allclose(turned[0], [(0, 1, 5), (-1, 0, 0)], atol=1e-12)
 
 

@@ -57,7 +57,7 @@ def test_turning_keeps_center_and_edges(place: SliceGeometry, degrees: float) ->
 def test_turning_is_right_handed() -> None:
     assert np.allclose(placing.turned(XY, (0, 0, 1), math.pi / 2).u_mm, (0, 6, 0))
     with pytest.raises(ValueError, match="axis: expected a direction"):
-        placing.rotation((0, 0, 0), 1.0)
+        placing.turned(XY, (0, 0, 0), 1.0)
 
 
 @given(slices, st.floats(0.1, 10), st.floats(0, 1), st.floats(0, 1))
