@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,10 @@ class Steps:
 
     def __init__(self) -> None:
         self.taken_s: dict[str, float] = {}
+        self._at = time.monotonic()
+
+    def begin(self) -> None:
+        """What was since the last step belongs to none."""
         self._at = time.monotonic()
 
     def done(self, name: str) -> None:
@@ -81,11 +86,28 @@ def run(folder: Path) -> dict[str, float]:
         )
     try:
         follow(steps, demo, clone, log, script)
-    finally:
-        os.killpg(demo.pid, signal.SIGINT)
-        demo.wait(60)
+    except BaseException:
+        end(demo)
+        raise
+    steps.begin()
+    if not end(demo):
+        raise RuntimeError("Ctrl-C: expected the demo to end within a minute, it was killed")
     steps.done("Ctrl-C: everything ended")
     return steps.taken_s
+
+
+def end(demo: subprocess.Popen[bytes]) -> bool:
+    """Ctrl-C for the demo and all that belongs to it; False: it had to be killed."""
+    with suppress(ProcessLookupError):
+        os.killpg(demo.pid, signal.SIGINT)
+    try:
+        demo.wait(60)
+    except subprocess.TimeoutExpired:
+        with suppress(ProcessLookupError):
+            os.killpg(demo.pid, signal.SIGKILL)
+        demo.wait()
+        return False
+    return True
 
 
 def follow(steps: Steps, demo: subprocess.Popen[bytes], clone: Path, log: Path, script: str) -> None:

@@ -19,7 +19,7 @@ import typer
 from rich.console import Console
 
 from devices.facts import plain
-from devices.watch.command import Device, Folder, Instance, Prefix, devices_to_show
+from devices.watch.command import Device, Folder, Instance, Prefix, devices_to_show, leave, page_address
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
@@ -200,7 +200,8 @@ def serve_metrics(
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
-    console.print(f"http://{address}:{server.server_port}/metrics", highlight=False, soft_wrap=True)
+    console.print(f"{page_address(address, server.server_port)}metrics", highlight=False, soft_wrap=True)
     ended.wait()
     server.shutdown()
     server.server_close()
+    leave(0)  # looks that hang are not waited for

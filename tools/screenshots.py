@@ -110,7 +110,9 @@ def take_page(address: str, out: Path) -> None:
         size = {"width": 1500, "height": 1250, "deviceScaleFactor": 1, "mobile": False}
         driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
         driver.get(address)
-        pause(10)
+        drawn = "return document.querySelectorAll('.slice img[data-shown]').length > 5 && !!drawnAt"
+        until(lambda: driver.execute_script(f"{drawn} && !!document.querySelector('#space img').dataset.shown"))
+        pause(6)
         save(driver.get_screenshot_as_png(), out / "web.png")
     finally:
         driver.quit()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Mapping
 from contextlib import suppress
@@ -21,7 +22,8 @@ ANSWER_MS = 3000
 LIMIT_S = 10.0
 READ = ("folder", "weights_folder", "slice_names", "free_mb")
 NEEDED = ("reconstructor", "trainer", "denoiser")  # the others may be left off on purpose
-Reached = Literal["answers", "refused", "unreachable", "hangs", "not started"]
+LOOPBACK = re.compile(r"127\.|localhost$|::1$")
+Reached = Literal["answers", "refused", "unreachable", "elsewhere", "hangs", "not started"]
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,10 @@ def _ask(tango_host: str, entry: Entry) -> Answer:
         try:
             socket.create_connection(entry.address, PATIENCE_S).close()
         except ConnectionRefusedError:
-            return Answer("refused", f"nobody listens at {entry.address[0]}:{entry.address[1]}")
+            place = f"{entry.address[0]}:{entry.address[1]}"
+            if LOOPBACK.match(entry.address[0]) and entry.host and not is_here(entry.host):
+                return Answer("elsewhere", f"it listens at {place} of {entry.host} alone")
+            return Answer("refused", f"nobody listens at {place}")
         except OSError as error:
             return Answer("unreachable", f"{entry.address[0]}:{entry.address[1]}: {error}")
     with tango.EnsureOmniThread():
@@ -155,6 +160,9 @@ def judge(entry: Entry, answer: Answer) -> Finding:
         return warning(check, found, f"{start}, unless it is left off on purpose")
     if answer.reached == "refused":
         return problem(check, f"its server{where} is gone without an end (process {entry.pid}): {answer.why}", start)
+    if answer.reached == "elsewhere":
+        cure = "set ORBendPoint of that server to an address of its computer: docs/how-to/own-database.md"
+        return problem(check, f"nobody can reach it from here: {answer.why}", cure)
     if answer.reached == "unreachable":
         text = "is that computer on? Does a firewall block it?"
         return problem(check, f"cannot connect{where}: {answer.why}", text)

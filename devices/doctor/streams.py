@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import socket
 from collections.abc import Mapping
 from contextlib import suppress
@@ -11,7 +10,7 @@ from dataclasses import dataclass
 import psutil
 
 from devices.doctor.database import Entry
-from devices.doctor.devices import Answer, is_here, used_by
+from devices.doctor.devices import LOOPBACK, Answer, is_here, used_by
 from devices.doctor.findings import Finding, ok, problem, together, warning
 from tango_jit.streams.probe import Contact, Heard, address, contact, listen
 
@@ -25,7 +24,6 @@ KINDS = {  # attribute with the endpoint -> how what is alive in it begins
     "denoised_endpoint": b'{"htype":"denoised"',
 }
 RETAINED = ("weights_endpoint",)  # the last message comes at once to every new listener, old as it may be
-LOOPBACK = re.compile(r"127\.|localhost$|::1$")
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import numpy as np
 from PyQt6.QtCore import QObject, QTimer, pyqtSignal
 
 from devices.watch.look import BELL, Look, Seen
-from devices.watch.looks import changes, is_missed, places_of, silent, source_of
+from devices.watch.looks import changes, is_missed, places_of, silent, source_of, teller_of_places
 from devices.watch.orders import Orders
 from devices.watch.pictures import Picture, PictureReader, Preview
 from tango_jit.geometry import SliceGeometry
@@ -113,7 +113,7 @@ class Session(QObject):
         self.looks[seen.member] = seen
         for text, trouble in changes(before, seen):
             self.said.emit(text, trouble)
-        teller = "denoiser" if self._is_gone("reconstructor") and not self._has_places else "reconstructor"
+        teller = teller_of_places(self.devices, self.looks, self._has_places)
         if seen.member == teller and not seen.trouble:
             self._take_places(seen)
         preview = seen.values.get("preview_frame_number") if seen.member == "reconstructor" else None
@@ -126,10 +126,6 @@ class Session(QObject):
         elif seen.member == source and self.watching:
             self._read_missed(seen)
         self.seen.emit(seen)
-
-    def _is_gone(self, member: str) -> bool:
-        seen = self.looks.get(member)
-        return member not in self.devices or (seen is not None and bool(seen.trouble))
 
     def _read_missed(self, seen: Seen) -> None:
         """Read what should have come and did not: a read that failed is not told a second time by an event."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
+import socket
 import sys
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -46,3 +48,22 @@ def leave(code: int) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
+
+
+def page_address(address: str, port: int) -> str:
+    """What a browser is to be given; of all addresses of this computer by its name."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return f"http://{address}:{port}/"
+    if parsed.is_unspecified:
+        return f"http://{socket.gethostname()}:{port}/"
+    return f"http://[{address}]:{port}/" if parsed.version == 6 else f"http://{address}:{port}/"
+
+
+def is_loopback(address: str) -> bool:
+    """Can nobody but this computer reach it?"""
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return address == "localhost"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
+from itertools import takewhile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +34,11 @@ class History:
         earlier = sorted((float(t), float(v)) for t, v in points if t < first)
         last = newest if newest is not None else (earlier[-1][0] if earlier else 0.0)
         self._points.extendleft(reversed([p for p in earlier if p[0] >= last - self._length_s]))
+
+    def after(self, at_s: float) -> tuple[list[float], list[float]]:
+        """Times and values of the points later than that."""
+        late = list(takewhile(lambda point: point[0] > at_s, reversed(self._points)))[::-1]
+        return [at for at, _ in late], [value for _, value in late]
 
     def array(self) -> NDArray[np.float64]:
         """(2, n): times and values."""

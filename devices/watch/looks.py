@@ -18,6 +18,26 @@ def source_of(members: Collection[str], looks: Mapping[str, Seen]) -> str:
     return "reconstructor" if alone else "denoiser"
 
 
+def teller_of_places(members: Collection[str], looks: Mapping[str, Seen], known: bool) -> str:
+    """Who says where slices lie: the denoiser where the reconstructor is gone and has told nothing (not `known`)."""
+    seen = looks.get("reconstructor")
+    gone = "reconstructor" not in members or (seen is not None and bool(seen.trouble))
+    return "denoiser" if gone and not known else "reconstructor"
+
+
+def why_no_pictures(members: Collection[str], looks: Mapping[str, Seen]) -> str:
+    """In words, where there are no slices."""
+    seen = looks.get("reconstructor")
+    if seen is None:
+        return "looking for the reconstructor" if "reconstructor" in members else "there is no reconstructor here"
+    return seen.trouble or f"no slices yet: {seen.status}"
+
+
+def shows_probability(values: Mapping[str, object]) -> bool:
+    """Are the pictures of a denoiser probabilities of a phase, 0 to 1, not attenuation in 1/mm? Of a look's values."""
+    return values.get("task") == "SEGMENT"
+
+
 def changes(before: Seen | None, seen: Seen) -> Iterator[tuple[str, bool]]:
     """What a journal says of a new look at a device: texts, and are they trouble."""
     if seen.trouble:

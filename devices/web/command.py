@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
+import errno
 import secrets
 import signal
-import socket
 from importlib.util import find_spec
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from devices.watch.command import Device, Folder, Instance, Prefix, devices_to_show, leave
+from devices.watch.command import Device, Folder, Instance, Prefix, devices_to_show, is_loopback, leave, page_address
 
 console = Console()
 
@@ -43,7 +42,8 @@ def web(
         # Behind # the key is not sent to anybody, and is in no log.
         console.print(f"{page_address(address, found)}{f'#key={key}' if key else ''}", highlight=False, soft_wrap=True)
         if not is_loopback(address):
-            console.print("[yellow]everybody who reaches this computer can look[/]", highlight=False)
+            who = "look, and whoever listens in the network can read the key" if operate else "look"
+            console.print(f"[yellow]everybody who reaches this computer can {who}[/]", highlight=False, soft_wrap=True)
 
     async def run() -> None:
         end = asyncio.Event()
@@ -58,26 +58,8 @@ def web(
     try:
         asyncio.run(run())
     except OSError as error:
-        text = f"--port: expected a free one, cannot listen at {address}:{port}: {error.strerror or error}"
+        wrong = "--port: expected a free one" if error.errno == errno.EADDRINUSE else "--address: expected one of here"
+        text = f"{wrong}, cannot listen at {address}:{port}: {error.strerror or error}"
         console.print(f"[red]{text}", highlight=False, soft_wrap=True)
         leave(1)
     leave(0)
-
-
-def page_address(address: str, port: int) -> str:
-    """What a browser is to be given; of all addresses of this computer by its name."""
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
-        return f"http://{address}:{port}/"
-    if parsed.is_unspecified:
-        return f"http://{socket.gethostname()}:{port}/"
-    return f"http://[{address}]:{port}/" if parsed.version == 6 else f"http://{address}:{port}/"
-
-
-def is_loopback(address: str) -> bool:
-    """Can nobody but this computer reach it?"""
-    try:
-        return ipaddress.ip_address(address).is_loopback
-    except ValueError:
-        return address == "localhost"

@@ -9,25 +9,37 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image as Raster
 from plotly.colors import get_colorscale, sample_colorscale
 
-from devices.watch.pictures import Picture
-from tango_jit.view import textured
+from devices.watch.pictures import Image, Picture
+from tango_jit.view import reduced, textured
 from tango_jit.view.display import bar_length, even_levels, following, levels
 
 Levels = tuple[float, float]
 Table = NDArray[np.uint8]
 
 GROUPS = {"raw": "attenuation", "denoised": "attenuation", "difference": "difference", "uncertainty": "uncertainty"}
-SCALES = {"attenuation": "", "difference": "RdBu_r", "uncertainty": "magma"}  # of Plotly; "": greys, evenly apart
+SCALES = {  # of Plotly; "": greys, evenly apart
+    "attenuation": "",
+    "probability": "",
+    "difference": "RdBu_r",
+    "uncertainty": "magma",
+}
 COMPRESSION = 1  # noise hardly gets smaller, and the processor is that of the servers
 
 
-def levels_of(pictures: Iterable[Picture], group: str, before: Levels | None) -> Levels | None:
-    """Levels in 1/mm for all pictures of a group, those of `before` as long as they do; None: there are no pictures."""
-    found = [image for one in pictures for kind, image in one.images.items() if GROUPS[kind] == group]
-    return following(before, even_levels(found) if group == "difference" else levels(found))
+def group_of(kind: str, *, probability: bool) -> str:
+    """The pictures that have levels and colours in common with those of a kind; `probability`: see
+    looks.shows_probability."""
+    return "probability" if probability and kind == "denoised" else GROUPS[kind]
+
+
+def levels_of(images: Iterable[Image], group: str, before: Levels | None) -> Levels | None:
+    """Levels for all images of a group, those of `before` as long as they do; None: there are no images."""
+    if group == "probability":
+        return 0.0, 1.0
+    return following(before, even_levels(images) if group == "difference" else levels(images))
 
 
 @cache
@@ -39,16 +51,19 @@ def table(group: str) -> Table:
     return np.rint(255 * np.array(colours)).astype(np.uint8)
 
 
-def drawn(picture: Picture, kind: str, between: Levels, longest: int) -> bytes | None:
-    """PNG of one image, no side longer than `longest` pixels; None: there is none of this kind."""
-    image = picture.images.get(kind)
-    return None if image is None else png(textured(image, between, table(GROUPS[kind]), longest))
+def drawn(image: Image, group: str, between: Levels, longest: int) -> bytes:
+    """PNG of an image (rows, cols), no side longer than `longest` pixels; without a value it is transparent."""
+    small = reduced(image, longest)
+    colours, known = textured(small, between, table(group), longest), np.isfinite(small)
+    if not known.all():
+        colours = np.dstack([colours, 255 * known.astype(np.uint8)])
+    return png(colours)
 
 
 def png(colours: NDArray[np.uint8]) -> bytes:
     """Of (height, width, 3 or 4)."""
     out = io.BytesIO()
-    Image.fromarray(colours).save(out, "PNG", compress_level=COMPRESSION)
+    Raster.fromarray(colours).save(out, "PNG", compress_level=COMPRESSION)
     return out.getvalue()
 
 

@@ -21,7 +21,6 @@ from devices.web.wall import Wall
 
 WALL = web.AppKey("wall", Wall)
 KEY = web.AppKey("key", str)  # "": nothing may be ordered
-DRAWERS = web.AppKey("drawers", ThreadPoolExecutor)
 STATIC = {
     "": ("page.html", "text/html"),
     "page.js": ("page.js", "text/javascript"),
@@ -35,13 +34,42 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
 }
 SIDES = (16, 4096)  # of pictures, in pixels
+MOST_WAITING = 24  # pictures
+ENDING_S = 1.0
+COMPRESSED = {"Content-Encoding": "gzip"}
+
+
+class Drawer:
+    """Draws one picture after the other in a thread; what is too much is refused, and asked for again."""
+
+    def __init__(self, name: str) -> None:
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
+        self._waiting = 0
+
+    async def draw(self, picture: Callable[[], bytes | None]) -> bytes | None:
+        if self._waiting >= MOST_WAITING:
+            raise web.HTTPServiceUnavailable(text="too many pictures are being asked for: try again")
+        self._waiting += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, picture)
+        finally:
+            self._waiting -= 1
+
+    def end(self) -> None:
+        """What has not begun is not drawn."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+
+FLAT = web.AppKey("flat", Drawer)
+SPACE = web.AppKey("space", Drawer)
 
 
 def application(wall: Wall, key: str) -> web.Application:
     """The page of a wall. `key` is asked for with each order; "": none is taken."""
     app = web.Application(middlewares=[_with_headers], client_max_size=10_000)
     app[WALL], app[KEY] = wall, key
-    app[DRAWERS] = ThreadPoolExecutor(1, thread_name_prefix="drawing")  # one core is enough for all who look
+    app[FLAT], app[SPACE] = Drawer("flat"), Drawer("space")  # the view in space holds up no slice
+    app.on_cleanup.append(_end_drawing)
     for path in STATIC:
         app.router.add_get(f"/{path}", _static)
     app.router.add_get("/plotly.js", _plotly)
@@ -54,7 +82,10 @@ def application(wall: Wall, key: str) -> web.Application:
 
 async def serve(wall: Wall, address: str, port: int, key: str, told: Callable[[int], None], end: asyncio.Event) -> None:
     """Serve until `end`; `told` gets the port, which is another where `port` is 0. Raises OSError for one in use."""
-    runner = web.AppRunner(application(wall, key), access_log=None)
+    # A browser that has gone takes its pictures with it: what nobody waits for is not drawn.
+    runner = web.AppRunner(
+        application(wall, key), access_log=None, handler_cancellation=True, shutdown_timeout=ENDING_S
+    )
     await runner.setup()
     try:
         site = web.TCPSite(runner, address, port)
@@ -88,22 +119,33 @@ async def _static(request: web.Request) -> web.Response:
 
 
 @cache
-def _compressed_plotly() -> bytes:
-    return gzip.compress(get_plotlyjs().encode(), 6)
+def _plotly_source(compressed: bool) -> bytes:
+    source = get_plotlyjs().encode()
+    return gzip.compress(source, 6) if compressed else source
+
+
+def _takes_gzip(request: web.Request) -> bool:
+    return "gzip" in request.headers.get("Accept-Encoding", "")
 
 
 async def _plotly(request: web.Request) -> web.Response:
     """The plotting library as it is installed here: a beamline need not reach the internet."""
-    body = await asyncio.get_running_loop().run_in_executor(request.app[DRAWERS], _compressed_plotly)
-    headers = {"Content-Encoding": "gzip", "Cache-Control": "max-age=86400"}
-    return web.Response(body=body, content_type="text/javascript", headers=headers)
+    compressed = _takes_gzip(request)
+    body = await asyncio.to_thread(_plotly_source, compressed)
+    headers = {"Cache-Control": "max-age=86400", "Vary": "Accept-Encoding"}
+    return web.Response(body=body, content_type="text/javascript", headers=headers | (COMPRESSED if compressed else {}))
 
 
 async def _state(request: web.Request) -> web.Response:
-    state = request.app[WALL].state(_number(request, "since", 0.0)) | {"orders": bool(request.app[KEY])}
-    response = web.Response(body=msgspec.json.encode(state), content_type="application/json")  # NaN is null there
-    response.enable_compression()
-    return response
+    since, compressed = _number(request, "since", 0.0), _takes_gzip(request)
+    orders = bool(request.app[KEY])
+    body = await asyncio.to_thread(_state_now, request.app[WALL], since, orders, compressed)
+    return web.Response(body=body, content_type="application/json", headers=COMPRESSED if compressed else None)
+
+
+def _state_now(wall: Wall, since_s: float, orders: bool, compressed: bool) -> bytes:
+    text = msgspec.json.encode(wall.state(since_s) | {"orders": orders})  # NaN is null there
+    return gzip.compress(text, 1) if compressed else text
 
 
 async def _picture(request: web.Request) -> web.Response:
@@ -111,7 +153,7 @@ async def _picture(request: web.Request) -> web.Response:
     if kind not in GROUPS:
         raise web.HTTPNotFound(text=f"picture: expected one of {', '.join(GROUPS)}, got {kind}")
     longest = _side(request, "longest", 1024)
-    body = await _drawn(request, lambda: request.app[WALL].picture(name, kind, longest))
+    body = await request.app[FLAT].draw(lambda: request.app[WALL].picture(name, kind, longest))
     if body is None:
         raise web.HTTPNotFound(text=f"slice {name}: there is no picture {kind} yet")
     return web.Response(body=body, content_type="image/png")
@@ -123,14 +165,15 @@ async def _space(request: web.Request) -> web.Response:
     nearer = _number(request, "nearer", 1.0)
     if not 0.05 <= nearer <= 50:
         raise ValueError(f"nearer: expected 0.05 to 50, got {nearer}")
-    body = await _drawn(request, lambda: request.app[WALL].space(azimuth, elevation, nearer, size))
+    body = await request.app[SPACE].draw(lambda: request.app[WALL].space(azimuth, elevation, nearer, size))
     if body is None:
         raise web.HTTPNotFound(text="there are no slices yet")
     return web.Response(body=body, content_type="image/png")
 
 
-async def _drawn(request: web.Request, draw: Callable[[], bytes | None]) -> bytes | None:
-    return await asyncio.get_running_loop().run_in_executor(request.app[DRAWERS], draw)
+async def _end_drawing(app: web.Application) -> None:
+    for drawer in (app[FLAT], app[SPACE]):
+        drawer.end()
 
 
 class Order(msgspec.Struct, forbid_unknown_fields=True):

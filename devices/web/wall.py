@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import secrets
 import threading
 import time
 from collections import deque
@@ -12,8 +13,18 @@ from typing import Any
 
 import numpy as np
 
+from devices.watch.history import LENGTH_S
 from devices.watch.look import BELL, Look, Seen
-from devices.watch.looks import changes, is_missed, places_of, silent, source_of
+from devices.watch.looks import (
+    changes,
+    is_missed,
+    places_of,
+    shows_probability,
+    silent,
+    source_of,
+    teller_of_places,
+    why_no_pictures,
+)
 from devices.watch.orders import Orders
 from devices.watch.pictures import Picture, PictureReader, Preview, colour_of, images_of
 from devices.watch.plots import accuracy_in_words, followed
@@ -22,10 +33,10 @@ from tango_jit.geometry import SliceGeometry
 from tango_jit.view import Camera, Haze, Plane, render, textured, whole
 
 READ_FOR_S = 10.0  # so long after somebody looked pictures are read: a page that nobody looks at costs no slice
-LINES = 200
+LINES = 30  # of the journal
 MOST_PIXELS = 400_000  # of the view in space: some 50 ms on one core
 OPACITY = 0.4
-JOINED_S = 2.0
+SETTLING_S = 2.0  # so long a slice that was moved here is thought to be where it was brought
 ORDERS: Mapping[str, tuple[str, str]] = {  # what the page may order, and nothing else
     "start": ("supervisor", "Start"),
     "stop": ("supervisor", "Stop"),
@@ -38,42 +49,53 @@ class Wall:
     """One per server; any thread may ask. `devices`: member name -> Tango device name."""
 
     def __init__(self, devices: Mapping[str, str]) -> None:
+        self._id = secrets.token_hex(4)
         self._devices = dict(devices)
         self._lock = threading.RLock()
         self._looks: dict[str, Seen] = {}
+        self._values: dict[str, Mapping[str, Any]] = {}  # those of the last look that did not fail
         self._pictures: dict[str, Picture] = {}
+        self._made: dict[str, float] = {}  # when pictures came that were seen to be new
         self._places: dict[str, SliceGeometry] = {}
         self._wanted: dict[str, tuple[float, SliceGeometry]] = {}  # when and where slices were brought here
         self._levels: dict[str, drawing.Levels | None] = dict.fromkeys(drawing.SCALES)
         self._preview: Preview | None = None
-        self._preview_number = -1
+        self._preview_number = -1  # of the one that was asked for
+        self._previews = 0
         self._plots = list(followed())
         self._jumps: list[tuple[float, str]] = []
         self._journal: deque[dict[str, Any]] = deque(maxlen=LINES)
+        self._answer: dict[str, Any] | None = None
         self._asked_at = -math.inf
         self._orders = Orders(devices, self._answered)
-        self._reader = PictureReader(devices, self._take, lambda text: self._say(text, True))
+        self._reader = PictureReader(devices, self._take, self._failed)
         self._threads = [Look(m, device, self._look, self._rung) for m, device in devices.items()]
 
     # ---- from the threads that look
 
     def _look(self, seen: Seen) -> None:
         with self._lock:
-            before, source = self._looks.get(seen.member), self.source
+            before, shown = self._looks.get(seen.member), (self.source, self._kinds)
+            known = self._values.get(seen.member, {}).get("jumps")
             self._looks[seen.member] = seen
             for text, trouble in changes(before, seen):
                 self._say(text, trouble)
             for one in (one for _, curves in self._plots for one in curves if one.curve.member == seen.member):
                 one.take(seen)
-            jumps, known = seen.values.get("jumps") or 0, (before.values.get("jumps") if before else None)
-            if seen.member == "trainer" and known is not None and jumps > known:
-                self._jumps = [*self._jumps[-99:], (seen.at_s, str(seen.values.get("last_jump") or "jump"))]
-            if seen.member == "reconstructor" and not seen.trouble:
-                self._places = places_of(seen)
-                self._pictures = {name: p for name, p in self._pictures.items() if name in self._places}
-            if self.source != source:
+            if not seen.trouble:
+                self._values[seen.member] = seen.values
+                if seen.member == "trainer" and known is not None and (seen.values.get("jumps") or 0) > known:
+                    self._jumps.append((seen.at_s, str(seen.values.get("last_jump") or "jump")))
+                if seen.member == teller_of_places(self._devices, self._looks, bool(self._places)):
+                    self._places = places_of(seen)
+                    self._pictures = {name: p for name, p in self._pictures.items() if name in self._places}
+            if self.source != shown[0]:
                 self._say(f"pictures are those of the {self.source}", self.source != "denoiser")
-            if self._is_watched:
+            if (self.source, self._kinds) != shown:
+                self._pictures = {}
+                for name in self._places:
+                    self._want(name)
+            elif self._is_watched:
                 self._read(seen)
 
     def _read(self, seen: Seen) -> None:
@@ -81,7 +103,7 @@ class Wall:
             for name in (n.removeprefix(BELL) for n in seen.values if n.startswith(BELL)):
                 if is_missed(seen, name, self._pictures.get(name)):
                     self._want(name)
-        number = seen.values.get("preview_frame_number", -1) if seen.member == "reconstructor" else -1
+        number = seen.values.get("preview_frame_number") if seen.member == "reconstructor" else None
         if number is not None and number >= 0 and number != self._preview_number:
             self._preview_number = number
             self._reader.want_preview()
@@ -90,29 +112,51 @@ class Wall:
         if member == self.source and self._is_watched:
             self._want(attribute.removeprefix(BELL))
 
+    @property
+    def _kinds(self) -> frozenset[str]:
+        uncertain = bool(self._values.get("denoiser", {}).get("uncertainty"))
+        return frozenset({"raw", "denoised"} | ({"uncertainty"} if uncertain else set()))
+
     def _want(self, name: str) -> None:
-        seen = self._looks.get(self.source)
-        uncertain = bool(seen and seen.values.get("uncertainty"))
-        kinds = frozenset({"raw", "denoised"} | ({"uncertainty"} if uncertain else set()))
-        self._reader.want(self.source, name, kinds)
+        self._reader.want(self.source, name, self._kinds)
 
     def _take(self, found: Picture | Preview) -> None:
         with self._lock:
             if isinstance(found, Preview):
-                self._preview = found
+                self._preview, self._previews = found, self._previews + 1
                 return
-            self._pictures[found.name] = replace(found, images=images_of(found))
-            for group, before in self._levels.items():
-                self._levels[group] = drawing.levels_of(self._pictures.values(), group, before)
+            if found.source != self.source:
+                return  # it was on its way when they changed
+            before = self._pictures.get(found.name)
+            number = found.figures.get("frame_number")
+            if before is not None and before.figures.get("frame_number") != number:
+                self._made[found.name] = found.at_s
+            elif before is None:
+                self._made.pop(found.name, None)
+            images = images_of(found)
+            if self._probability:
+                images.pop("difference", None)
+            self._pictures[found.name] = replace(found, images=images)
+            for group, levels in self._levels.items():
+                all_images = [
+                    i for p in self._pictures.values() for k, i in p.images.items() if self._group(k) == group
+                ]
+                self._levels[group] = drawing.levels_of(all_images, group, levels)
+
+    def _failed(self, text: str) -> None:
+        self._preview_number = -1  # it may have been that
+        self._say(text, True)
 
     def _say(self, text: str, trouble: bool) -> None:
         with self._lock:
             self._journal.append({"at": time.time(), "text": text, "trouble": trouble})
 
     def _answered(self, member: str, order: str, trouble: str) -> None:
-        self._say(f"{member}: {order}: {trouble}" if trouble else f"{member}: {order}", bool(trouble))
-        if trouble and order.startswith("move "):
-            with self._lock:
+        text = f"{member}: {order}: {trouble}" if trouble else f"{member}: {order}"
+        self._say(text, bool(trouble))
+        with self._lock:
+            self._answer = {"at": time.time(), "text": text, "trouble": bool(trouble)}
+            if trouble and order.startswith("move "):
                 self._wanted.pop(order.removeprefix("move "), None)  # it is where the reconstructor says
 
     # ---- for the page
@@ -126,27 +170,39 @@ class Wall:
     def _is_watched(self) -> bool:
         return time.monotonic() - self._asked_at < READ_FOR_S
 
+    @property
+    def _probability(self) -> bool:
+        return self.source == "denoiser" and shows_probability(self._values.get("denoiser", {}))
+
+    def _group(self, kind: str) -> str:
+        return drawing.group_of(kind, probability=self._probability)
+
     def state(self, since_s: float) -> dict[str, Any]:
         """Everything but pictures, as JSON has it; points of curves later than `since_s` (s since the epoch)."""
         with self._lock:
             self._asked_at = time.monotonic()
-            for found in [silent(seen, time.time()) for seen in self._looks.values()]:
+            now = time.time()
+            for found in [silent(seen, now) for seen in self._looks.values()]:
                 if found is not None:
                     self._look(found)
-            denoiser = self._looks.get("denoiser")
+            denoiser = self._values.get("denoiser", {}) if self.source == "denoiser" else {}
+            self._jumps = [jump for jump in self._jumps[-100:] if jump[0] > now - LENGTH_S]
             return {
-                "at": time.time(),
+                "server": self._id,
+                "at": now,
                 "members": [self._member(member) for member in self._devices],
                 "source": self.source,
-                "frozen": bool(denoiser and denoiser.values.get("frozen")),
-                "accuracy": accuracy_in_words(denoiser.values if denoiser else {}),
+                "frozen": bool(denoiser.get("frozen")),
+                "accuracy": accuracy_in_words(denoiser),
+                "empty": why_no_pictures(self._devices, self._looks),
                 "slices": [self._slice(name) for name in self._places],
-                "levels": self._levels,
+                "scales": {kind: self._scale(kind) for kind in drawing.GROUPS},
                 "plots": [self._plot(number, since_s) for number in range(len(self._plots))],
                 "remembered": sum(one.remembered for _, curves in self._plots for one in curves),
                 "jumps": self._jumps,
-                "journal": list(self._journal)[-30:],
-                "preview": self._preview_number if self._preview is not None else -1,
+                "journal": list(self._journal),
+                "answer": self._answer,
+                "preview": self._previews,
             }
 
     def _member(self, member: str) -> dict[str, Any]:
@@ -161,25 +217,28 @@ class Wall:
         if picture is None:
             return {"name": name, "edge": edge, "at": 0, "kinds": []}
         shown = dict(picture.figures) | drawing.scale_bar(picture)
-        return {"name": name, "edge": edge, "at": picture.at_s, "kinds": list(picture.images), **shown}
+        at = {"at": picture.at_s, "made": self._made.get(name)}
+        return {"name": name, "edge": edge, "kinds": list(picture.images), **at, **shown}
+
+    def _scale(self, kind: str) -> dict[str, Any]:
+        group = self._group(kind)
+        return {"levels": self._levels[group], "unit": "" if group == "probability" else "1/mm"}
 
     def _plot(self, number: int, since_s: float) -> dict[str, Any]:
         plot, curves = self._plots[number]
         told = []
         for one in curves:
             series = {"points": one.history} | ({"low": one.low, "high": one.high} if one.curve.band else {})
-            points = {kind: history.array() for kind, history in series.items()}
-            late = {kind: found[:, found[0] > since_s].tolist() for kind, found in points.items()}
+            late = {kind: history.after(since_s) for kind, history in series.items()}
             told.append({"title": one.curve.title, "colour": one.curve.colour, **late})
         return {"title": plot.title, "unit": plot.unit, "logarithmic": plot.logarithmic, "curves": told}
 
     def picture(self, name: str, kind: str, longest: int) -> bytes | None:
         """PNG of a slice, no side longer than `longest`; None: there is none. `kind`: see drawing.GROUPS."""
         with self._lock:
-            picture, between = self._pictures.get(name), self._levels[drawing.GROUPS[kind]]
-        if picture is None or between is None:
-            return None
-        return drawing.drawn(picture, kind, between, longest)
+            picture, group = self._pictures.get(name), self._group(kind)
+            image, between = None if picture is None else picture.images.get(kind), self._levels[group]
+        return None if image is None or between is None else drawing.drawn(image, group, between, longest)
 
     def space(self, azimuth_rad: float, elevation_rad: float, nearer: float, size: tuple[int, int]) -> bytes | None:
         """PNG of the slices in space inside the preview volume; None: there are no slices yet.
@@ -188,9 +247,9 @@ class Wall:
         """
         with self._lock:
             places = {name: self._place(name) for name in self._places}
-            pictures, between = dict(self._pictures), self._levels["attenuation"]
-            preview = self._preview
-        if not places:
+            planes = [self._plane(name, place) for name, place in places.items()]
+            preview, between = self._preview, self._levels["attenuation"]
+        if not planes:
             return None
         part = max(1.0, math.sqrt(size[0] * size[1] / MOST_PIXELS))
         size = max(int(size[0] / part), 1), max(int(size[1] / part), 1)
@@ -200,29 +259,26 @@ class Wall:
             haze = Haze.of(preview.data, preview.twelve, upper, OPACITY)
         camera = whole(Camera().orbited(azimuth_rad, elevation_rad), haze, list(places.values()), size)
         assert camera is not None
-        planes = [self._plane(colour_of(list(places), n), places[n], pictures.get(n), between) for n in places]
         return drawing.png(drawing.unmultiplied(render(planes, haze, camera.nearer(nearer), size)))
 
     def _place(self, name: str) -> SliceGeometry:
         """Where it is, or was just brought."""
         at, wanted = self._wanted.get(name, (-math.inf, self._places[name]))
-        return wanted if time.monotonic() - at < JOINED_S else self._places[name]
+        return wanted if time.monotonic() - at < SETTLING_S else self._places[name]
 
-    @staticmethod
-    def _plane(
-        edge: tuple[int, int, int], place: SliceGeometry, picture: Picture | None, between: drawing.Levels | None
-    ) -> Plane:
-        colours = np.full((1, 1, 3), 40, np.uint8)
-        if picture is not None and between is not None:
-            image = picture.images.get("denoised", picture.images.get("raw"))
-            if image is not None:
-                colours = textured(image, between, drawing.table("attenuation"))
-        return Plane(place, colours, edge)
+    def _plane(self, name: str, place: SliceGeometry) -> Plane:
+        colours, picture = np.full((1, 1, 3), 40, np.uint8), self._pictures.get(name)
+        if picture is not None:
+            kind = "denoised" if "denoised" in picture.images else "raw"
+            between = self._levels[self._group(kind)]
+            if kind in picture.images and between is not None:
+                colours = textured(picture.images[kind], between, drawing.table(self._group(kind)))
+        return Plane(place, colours, colour_of(list(self._places), name))
 
     # ---- orders
 
     def order(self, name: str) -> None:
-        """Give one of the ORDERS; the journal tells how it went. Raises ValueError for another."""
+        """Give one of the ORDERS; `answer` tells how it went. Raises ValueError for another."""
         if name not in ORDERS:
             raise ValueError(f"order: expected one of {', '.join(ORDERS)}, got {name}")
         member, command = ORDERS[name]
@@ -240,6 +296,7 @@ class Wall:
             before = self._place(name)
             place = before.moved_to(before.offset_mm + pixels * min(before.pixel_mm))
             self._wanted[name] = (time.monotonic(), place)
+            self._answer = {"at": time.time(), "text": f"{name}: {place.offset_mm:.4g} mm", "trouble": False}
         self._orders.move(name, place.nine)
 
     def end(self) -> None:

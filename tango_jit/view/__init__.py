@@ -2,6 +2,6 @@
 
 from tango_jit.view.camera import Camera
 from tango_jit.view.placing import Placement
-from tango_jit.view.scene import Haze, Hit, Plane, hit, render, textured, whole
+from tango_jit.view.scene import Haze, Hit, Plane, hit, reduced, render, textured, whole
 
-__all__ = ["Camera", "Haze", "Hit", "Placement", "Plane", "hit", "render", "textured", "whole"]
+__all__ = ["Camera", "Haze", "Hit", "Placement", "Plane", "hit", "reduced", "render", "textured", "whole"]

@@ -140,20 +140,33 @@ def whole(camera: Camera, haze: Haze | None, places: Sequence[SliceGeometry], si
     return replace(camera, target_mm=fresh.target_mm, distance_mm=fresh.distance_mm)
 
 
-def textured(image: ArrayLike, levels: tuple[float, float], table: Colours, longest: int = 384) -> Colours:
-    """Colours (rows, cols, 3) of an image (rows, cols) by a `table` (n, 3) from the lower to the upper level.
+def reduced(image: ArrayLike, longest: int) -> NDArray[np.float32]:
+    """Means over blocks of pixels, of an image (rows, cols) with a side longer than `longest`, which it then has not.
 
-    Blocks of pixels are averaged first where a side is longer than `longest`: a small picture of a noisy slice
-    is then as quiet as its pixels are large. No number (NaN) has the colour of the lower level.
+    A small picture of a noisy slice is then as quiet as its pixels are large. NaN does not count; NaN alone stays.
     """
     values = np.asarray(image, np.float32)
     block = max(1, -(-max(values.shape) // longest))
-    if block > 1:
-        rows, cols = (max(n // block, 1) for n in values.shape)
-        cut = values[: rows * block, : cols * block]
-        values = cut.reshape(rows, min(block, cut.shape[0]), cols, min(block, cut.shape[1])).mean(axis=(1, 3))
+    if block == 1:
+        return values
+    rows, cols = (max(n // block, 1) for n in values.shape)
+    cut = values[: rows * block, : cols * block]
+    blocks = cut.reshape(rows, min(block, cut.shape[0]), cols, min(block, cut.shape[1]))
+    known = np.isfinite(blocks)
+    if known.all():
+        return blocks.mean(axis=(1, 3))
+    counts = known.sum(axis=(1, 3))
+    sums = np.where(known, blocks, 0).sum(axis=(1, 3))
+    return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan).astype(np.float32)
+
+
+def textured(image: ArrayLike, levels: tuple[float, float], table: Colours, longest: int = 384) -> Colours:
+    """Colours (rows, cols, 3) of an image (rows, cols) by a `table` (n, 3) from the lower to the upper level.
+
+    It is `reduced` to `longest` first. No number (NaN) has the colour of the lower level.
+    """
     low, high = levels
-    part = (values - low) / max(high - low, 1e-30)
+    part = (reduced(image, longest) - low) / max(high - low, 1e-30)
     return table[(np.nan_to_num(np.clip(part, 0, 1)) * (len(table) - 1) + 0.5).astype(np.int64)]
 
 

@@ -17,7 +17,7 @@ import tango
 from sim.record import record
 from sim.scenario import load
 from tests.events import wait_until
-from tests.unit.test_doc_snippets import CHECKOUT, snippets
+from tests.unit.test_doc_snippets import CHECKOUT, WITH_SNIPPETS, snippets
 
 pytestmark = pytest.mark.timeout(600)  # more than the waits of one page together
 
@@ -105,6 +105,29 @@ def running(system: Any, folder: Path) -> Any:
     system.replay(folder / "scan.nxs", frame_period_s=0.024)
     system.await_picture("denoiser", timeout_s=120)
     return system
+
+
+NOT_RUN = {
+    "own-recording.md": "run without servers, by tests/unit/test_doc_snippets.py",
+    "simulate-an-experiment.md": "run without servers, by tests/unit/test_doc_snippets.py",
+    "record-a-run.md": "has a test of its own below",
+    "runs.md": "has a test of its own below",
+    "connect-a-camera.md": "has a test of its own below",
+    "use-sardana.md": "needs a Sardana: tests/system/test_sardana.py does the same",
+    "use-a-gpu.md": "needs a GPU",
+    "streams.md": "pieces, with what a reader has already; tests/system/stream_peers.py has whole programs",
+    "reconstruction.md": "pieces, with what a reader has already; tests/unit/test_volume.py does the same",
+}
+
+
+def test_every_page_with_python_is_run_or_says_why_not() -> None:
+    assert {page.name for page in WITH_SNIPPETS} == {Path(page.path).name for page in PAGES} | NOT_RUN.keys()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.path)
+def test_waits_stand_before_snippets_that_there_are(page: Page) -> None:
+    count = len(snippets(CHECKOUT / page.path))
+    assert all(number < count for number in (*page.before, *page.left_out))
 
 
 def run(program: str, system: Any, folder: Path) -> str:

@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -39,7 +40,7 @@ def served(system: Any, *arguments: str) -> Iterator[str]:
         yield address
         program.terminate()
         assert program.wait(30) == 0
-        assert program.stdout.read() == ""
+        assert program.stdout.read() == ""  # no complaint
     finally:
         program.kill()
         program.wait(10)
@@ -117,7 +118,7 @@ def refused(address: str, path: str, **request: Any) -> tuple[int, str]:
 
 def test_slices_curves_and_states_are_on_the_page(browser, address, running):
     opened(browser, address)
-    assert shown(browser) == [f"{name}/{kind}" for name in ("xy", "xz", "yz") for kind in ("raw", "denoised")]
+    assert shown(browser) == [f"{name}/{kind}" for kind in ("raw", "denoised") for name in ("xy", "xz", "yz")]
     members = [item.text for item in browser.find_elements(By.CSS_SELECTOR, "#members li")]
     assert members[:2] == ["detector RUNNING", "reconstructor RUNNING"]
     titles = [title.text for title in browser.find_elements(By.CSS_SELECTOR, ".plot .gtitle")]
@@ -148,7 +149,7 @@ def test_pixels_are_those_of_the_device(address, running):
         image = running.denoiser.read_attribute("denoised_xy").value
     finally:
         running.detector.Start()
-    low, high = state["levels"]["attenuation"]
+    low, high = state["scales"]["denoised"]["levels"]
     grey = 255 * np.clip((image - low) / (high - low), 0, 1)
     assert colours.shape == (*image.shape, 3)
     assert np.abs(colours - grey[..., None]).max() < 3
@@ -166,7 +167,7 @@ def test_kinds_are_chosen(browser, address):
     opened(browser, address)
     browser.find_element(By.XPATH, "//button[text()='raw']").click()
     browser.find_element(By.XPATH, "//button[text()='difference']").click()
-    expected = [f"{name}/{kind}" for name in ("xy", "xz", "yz") for kind in ("denoised", "difference")]
+    expected = [f"{name}/{kind}" for kind in ("denoised", "difference") for name in ("xy", "xz", "yz")]
     wait_until(lambda: shown(browser) == expected, PATIENCE_S, "differences on the page")
     assert picture(browser, "[data-name='xy/difference'] img").std(axis=2).max() > 5  # in colours
 
@@ -234,10 +235,70 @@ def test_a_dead_server_is_told_and_comes_back(browser, address, running):
     wait_until(lambda: len(shown(browser)) == 6, PATIENCE_S, "denoised pictures again")
 
 
-def test_a_page_without_its_server_says_how_old_it_is(browser, running):
+def test_curves_go_on_with_a_point_a_second(browser, address):
+    opened(browser, address)
+    wait_until(lambda: len(points(browser)) > 5, PATIENCE_S, "points of a curve")
+    before = points(browser)
+    wait_until(lambda: points(browser)[-1][0] > before[-1][0] + 3, PATIENCE_S, "newer points")
+    now = points(browser)
+    assert now[: len(before)] == before
+    times = [at for at, _ in now]
+    assert times == sorted(set(times))
+    assert abs(times[-1] - time.time()) < 20
+    assert max(rate for _, rate in now if rate) == pytest.approx(20, rel=0.5)  # frames a second, as they are sent
+
+
+def points(browser: webdriver.Chrome) -> list[list[Any]]:
+    """Of the rate of frames: times and values."""
+    return browser.execute_script(
+        "const [t, v] = curves.get('2/frames sent/points') || [[], []]; return t.map((x, i) => [x, v[i]])"
+    )
+
+
+def test_words_below_a_picture_are_those_of_that_picture(browser, address):
+    opened(browser, address)
+    browser.execute_cdp_cmd("Network.enable", {})
+    browser.execute_cdp_cmd("Network.setBlockedURLs", {"urls": ["*/slices/*"]})
+    try:
+        caption = browser.find_element(By.CSS_SELECTOR, ".slice figcaption")
+        script = "return state.slices[0].frame_number"
+        text, number = caption.text, browser.execute_script(script)
+        wait_until(lambda: browser.execute_script(script) > number, PATIENCE_S, "a newer picture at the server")
+        assert re.findall(r"frame \d+", caption.text) == re.findall(r"frame \d+", text)
+    finally:
+        browser.execute_cdp_cmd("Network.setBlockedURLs", {"urls": []})
+        browser.get_log("browser")
+    wait_until(lambda: caption.text != text, PATIENCE_S, "pictures go on")
+
+
+def test_uncertainty_is_shown_when_it_is_switched_on(browser, address, running):
+    opened(browser, address)
+    browser.find_element(By.XPATH, "//button[text()='uncertainty']").click()
+    running.denoiser.write_attribute("uncertainty", True)
+    try:
+        wait_until(lambda: "xy/uncertainty" in shown(browser), PATIENCE_S, "the map of uncertainty")
+    finally:
+        running.denoiser.write_attribute("uncertainty", False)
+    wait_until(lambda: "xy/uncertainty" not in shown(browser), PATIENCE_S, "no map any more")
+
+
+def test_a_page_without_its_server_says_so_until_that_is_back(browser, running):
     with served(running) as found:
         opened(browser, found)
-    wait_until(lambda: "the server does not answer: what is shown is" in connection(browser), PATIENCE_S, "words")
+        wait_until(lambda: len(points(browser)) > 5, PATIENCE_S, "points of a curve")
+    lost = "the server does not answer: what is shown is"
+    wait_until(lambda: lost in connection(browser), PATIENCE_S, "words")
+    size = browser.get_window_size()
+    browser.set_window_size(1300, 900)
+    assert lost in connection(browser)  # another size is no answer
+    browser.set_window_size(size["width"], size["height"])
+    seen = points(browser)
+    with served(running, "--port", found.rstrip("/").rpartition(":")[2]):
+        wait_until(lambda: "accuracy" in connection(browser), PATIENCE_S, "the page at work")
+        wait_until(lambda: len(points(browser)) > len(seen) + 3, PATIENCE_S, "newer points")
+        now = points(browser)
+    assert now[: len(seen)] == seen
+    assert now[len(seen)][1] is None  # a gap
 
 
 def test_with_a_key_slices_are_moved_and_the_denoiser_frozen(browser, running):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from dataclasses import replace
@@ -146,6 +147,7 @@ def test_libraries_that_hang_are_found_out(monkeypatch: pytest.MonkeyPatch, tmp_
         (replace(WELL, state="INIT", status="starting"), Level.WARNING, "starting"),
         (Answer("not started"), Level.PROBLEM, "start tango-jit-trainer 1"),
         (Answer("refused", "nobody listens"), Level.PROBLEM, "gone"),
+        (Answer("elsewhere", "it listens at 127.0.0.1:1 of there alone"), Level.PROBLEM, "can reach it from here"),
         (Answer("unreachable", "timed out"), Level.PROBLEM, "firewall"),
         (Answer("hangs", "timeout", stopped=True), Level.PROBLEM, "kill -CONT 4711"),
         (Answer("hangs", "timeout"), Level.PROBLEM, "does not answer"),
@@ -153,6 +155,17 @@ def test_libraries_that_hang_are_found_out(monkeypatch: pytest.MonkeyPatch, tmp_
 )
 def test_devices(answer: Answer, level: Level, words: str):
     of(devices.judge(TRAINER, answer), level, words)
+
+
+def test_a_server_that_listens_on_another_computer_alone_is_not_dead():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))  # bound, and not listened at
+        there = replace(TRAINER, exported=True, host="other-host", address=free.getsockname())
+        (answer,) = devices.look("127.0.0.1:1", {"trainer": there}).values()
+        assert answer.reached == "elsewhere"
+        assert "of other-host alone" in answer.why
+        (answer,) = devices.look("127.0.0.1:1", {"trainer": replace(there, host="")}).values()
+        assert answer.reached == "refused"
 
 
 def test_a_recorder_may_be_left_off():

@@ -1,44 +1,73 @@
 // The page: asks for the state once a second, for pictures when there are new ones.
 "use strict";
 
-const EVERY_MS = 1000, HOUR_S = 3600, OLD_S = 30, PATIENCE_MS = 8000;
+const EVERY_MS = 1000, HOUR_S = 3600, OLD_S = 30, PATIENCE_MS = 8000, CURVES_EVERY_MS = 5000, MOST_POINTS = 500;
 const KINDS = ["raw", "denoised", "difference", "uncertainty"];
-const key = new URLSearchParams(location.hash.slice(1)).get("key") || "";
 const WIDE = matchMedia("(min-width: 70rem)");
+const key = new URLSearchParams(location.hash.slice(1)).get("key") || "";
 const $ = (query, parent = document) => parent.querySelector(query);
 const chosen = new Set(["raw", "denoised"]);
 const camera = {azimuth: 0, elevation: 0, nearer: 1};
 const curves = new Map();  // "plot/curve/kind" -> [times, values]
-let state = null, since = 0, remembered = 0, answeredAt = Date.now();
+let state = null, lost = false, timer = 0, answeredAt = Date.now();
+let since = 0, server = "", remembered = -1, drawnAt = 0;
+
+// ---- asking
 
 async function ask(path, options = {}) {
-  const response = await fetch(path, {...options, signal: AbortSignal.timeout(PATIENCE_MS)});
-  if (!response.ok) throw new Error(await response.text());
-  return response;
+  const patience = new AbortController(), bell = setTimeout(() => patience.abort(), PATIENCE_MS);
+  try {
+    const response = await fetch(path, {...options, signal: patience.signal});
+    if (!response.ok) throw new Error(await response.text());
+    return options.method ? null : await response.json();
+  } catch (error) {
+    throw ["TypeError", "AbortError"].includes(error.name) ? new Error("the server does not answer") : error;
+  } finally {
+    clearTimeout(bell);
+  }
 }
 
 async function look() {
+  clearTimeout(timer);
   if (!document.hidden) {
     try {
-      state = await (await ask(`state?since=${since}`)).json();
-      answeredAt = Date.now();
-      show();
+      take(await ask(`state?since=${since}`));
+      lost = false;
     } catch (error) {
-      const text = error instanceof TypeError || error.name === "TimeoutError" ? "the server does not answer" : error.message;
-      const line = $("#connection");
-      line.textContent = `${text}: what is shown is ${Math.round((Date.now() - answeredAt) / 1000)} s old`;
-      line.className = "lost";
-      document.querySelector("main").classList.add("old");
+      lost = error.message;
+    }
+    show();
+  }
+  clearTimeout(timer);
+  timer = setTimeout(look, EVERY_MS);
+}
+
+function take(answer) {
+  const gap = server && answer.server !== server;  // another server: it does not know what we have seen
+  if (gap) for (const [times, values] of curves.values()) if (times.length) { times.push(times[times.length - 1] + 1e-3); values.push(null); }
+  for (const [number, plot] of answer.plots.entries()) {
+    for (const curve of plot.curves) {
+      for (const kind of ["points", "low", "high"]) if (curve[kind]) remember(`${number}/${curve.title}/${kind}`, curve[kind], answer.at, since === 0);
     }
   }
-  setTimeout(look, EVERY_MS);
+  const newest = Math.max(0, ...[...curves.values()].map(([times]) => times[times.length - 1] || 0));
+  // Devices answer one after the other: what came late is asked for again. The past of one that has just told it, or of
+  // another server, is asked for as a whole.
+  since = gap || answer.remembered !== remembered ? 0 : newest - 5;
+  [server, remembered, state, answeredAt] = [answer.server, answer.remembered, answer, Date.now()];
 }
 
 function show() {
-  $("main").classList.remove("old");
+  $("main").classList.toggle("old", Boolean(lost));
   const line = $("#connection");
-  line.className = "";
-  line.textContent = state.accuracy + (state.source === "denoiser" ? "" : ` · pictures are those of the ${state.source}`);
+  line.className = lost ? "lost" : "";
+  line.setAttribute("aria-live", lost ? "assertive" : "off");
+  if (lost) {
+    line.textContent = `${lost}${state ? `: what is shown is ${Math.round((Date.now() - answeredAt) / 1000)} s old` : ""}`;
+    return;
+  }
+  if (!state) return;
+  line.textContent = [state.accuracy, state.frozen && "frozen", state.source !== "denoiser" && `pictures are those of the ${state.source}`].filter(Boolean).join(" · ");
   showMembers();
   showOrders();
   showSlices();
@@ -47,7 +76,16 @@ function show() {
   showJournal();
 }
 
+// Nodes are made anew only when what they show has changed: else nobody could point at them, or select their words.
+function changed(node, made) {
+  const text = JSON.stringify(made);
+  if (node.dataset.made === text) return false;
+  node.dataset.made = text;
+  return true;
+}
+
 function showMembers() {
+  if (!changed($("#members"), state.members)) return;
   $("#members").replaceChildren(...state.members.map(one => {
     const item = document.createElement("li");
     item.className = one.state || "gone";
@@ -64,19 +102,26 @@ function showMembers() {
 
 // ---- orders
 
+const mayOrder = () => state.orders && Boolean(key);
+
 function showOrders() {
-  $("#orders").hidden = !state.orders;
+  $("#orders").hidden = !mayOrder();
   $("[data-order=freeze]").disabled = state.frozen;
   $("[data-order=thaw]").disabled = !state.frozen;
+  if (state.answer && changed($("#answer"), state.answer)) tell(state.answer.text, state.answer.trouble);
+}
+
+function tell(text, trouble) {
+  $("#answer").textContent = text;
+  $("#answer").className = trouble ? "trouble" : "";
 }
 
 async function order(body) {
-  const answer = $("#answer");
+  tell("...", false);
   try {
     await ask("orders", {method: "POST", headers: {"X-Key": key}, body: JSON.stringify(body)});
-    answer.textContent = "";
   } catch (error) {
-    answer.textContent = error.message;
+    tell(error.message, true);
   }
 }
 
@@ -88,18 +133,16 @@ for (const button of document.querySelectorAll("[data-order]")) {
 
 // ---- slices, flat
 
-function showKinds() {
-  $("#kinds").replaceChildren(...KINDS.map(kind => {
-    const button = document.createElement("button");
-    button.textContent = kind;
+for (const kind of KINDS) {
+  const button = document.createElement("button");
+  button.textContent = kind;
+  button.setAttribute("aria-pressed", chosen.has(kind));
+  button.addEventListener("click", () => {
+    if (!chosen.delete(kind)) chosen.add(kind);
     button.setAttribute("aria-pressed", chosen.has(kind));
-    button.addEventListener("click", () => {
-      if (!chosen.delete(kind)) chosen.add(kind);
-      showKinds();
-      if (state) showSlices();
-    });
-    return button;
-  }));
+    if (state && !lost) showSlices();
+  });
+  $("#kinds").append(button);
 }
 
 function showSlices() {
@@ -107,24 +150,21 @@ function showSlices() {
   const wanted = WIDE.matches  // a column for each slice, or a row
     ? kinds.flatMap(kind => state.slices.filter(one => has(one, kind)).map(one => [one, kind]))
     : state.slices.flatMap(one => kinds.filter(kind => has(one, kind)).map(kind => [one, kind]));
-  $("#slices").style.setProperty("--columns", WIDE.matches ? Math.max(state.slices.length, 1) : Math.min(kinds.length, 2) || 1);
-  const names = new Set(wanted.map(([one, kind]) => `${one.name}/${kind}`));
-  for (const figure of document.querySelectorAll(".slice")) if (!names.has(figure.dataset.name)) figure.remove();
-  const movable = new Set();
+  const columns = WIDE.matches ? Math.max(state.slices.length, 1) : Math.min(kinds.length, 2) || 1;
+  $("#empty").textContent = wanted.length ? "" : state.empty;
+  $("#slices").style.setProperty("--columns", columns);
+  const figures = new Map([...document.querySelectorAll(".slice")].map(figure => [figure.dataset.name, figure]));
+  const movable = new Set(), shown = [];
   for (const [one, kind] of wanted) {
-    const name = `${one.name}/${kind}`;
-    let figure = [...document.querySelectorAll(".slice")].find(found => found.dataset.name === name);
-    if (!figure) {
-      figure = newFigure(name, one.name);
-      $("#slices").append(figure);
-    }
+    const name = `${one.name}/${kind}`, figure = figures.get(name) || newFigure(name, one.name);
+    shown.push(figure);
+    if (!figure.parentNode) $("#slices").append(figure);
     showPicture(figure, one, kind);
-    $(".move", figure).hidden = !state.orders || movable.has(one.name);  // once for each slice
+    $(".move", figure).hidden = !mayOrder() || movable.has(one.name);  // once for each slice
     movable.add(one.name);
   }
-  const order = new Map([...names].map((name, number) => [name, number]));
-  const sorted = [...$("#slices").children].sort((a, b) => order.get(a.dataset.name) - order.get(b.dataset.name));
-  if (sorted.some((figure, number) => figure !== $("#slices").children[number])) $("#slices").replaceChildren(...sorted);
+  for (const figure of figures.values()) if (!shown.includes(figure)) figure.remove();
+  if (shown.some((figure, number) => figure !== $("#slices").children[number])) $("#slices").replaceChildren(...shown);
 }
 
 function newFigure(name, slice) {
@@ -137,41 +177,61 @@ function newFigure(name, slice) {
 }
 
 function showPicture(figure, one, kind) {
-  const age = state.at - one.at;
-  const group = {raw: "attenuation", denoised: "attenuation"}[kind] || kind;
-  const levels = state.levels[group];
-  const frame = $(".frame", figure);
-  frame.style.borderColor = `rgb(${one.edge})`;
-  frame.classList.toggle("old", age > OLD_S);
-  const known = one.quality === undefined || kind === "raw" ? "" : ` · at least ${one.quality.toFixed(1)} dB less noise`;
-  const between = levels ? ` · ${levels.map(x => x.toPrecision(3)).join(" to ")} 1/mm` : "";
-  const old = age > OLD_S ? ` · ${Math.round(age)} s old` : "";
-  $("figcaption", figure).textContent = `${one.name} ${kind}${known} · frame ${one.frame_number ?? "?"}${between}${old}`;
-  if (one.width_mm) {
-    $(".bar i", figure).style.width = `${100 * one.bar_mm / one.width_mm}%`;
-    $(".bar b", figure).textContent = `${one.bar_mm.toPrecision(1) * 1} mm`;
-  }
+  const img = $("img", figure), scale = state.scales[kind];
+  $(".frame", figure).style.borderColor = `rgb(${one.edge})`;
+  img.alt = `slice ${one.name}, ${kind}`;
   const pixels = Math.min(2048, Math.max(64, Math.ceil((figure.clientWidth || 300) * devicePixelRatio / 64) * 64));
-  replace($("img", figure), `slices/${encodeURIComponent(one.name)}/${kind}.png?longest=${pixels}&at=${one.at}&levels=${levels}`);
-  $("img", figure).alt = `slice ${one.name}, ${kind}`;
+  const source = `slices/${encodeURIComponent(one.name)}/${kind}.png?longest=${pixels}&at=${one.at}&levels=${scale.levels}`;
+  // What stands below a picture is said when the picture is there, and of that one.
+  replace(img, source, () => {
+    figure.told = {one, kind, scale};
+    if (one.width_mm) {
+      $(".bar i", figure).style.width = `${100 * one.bar_mm / one.width_mm}%`;
+      $(".bar b", figure).textContent = `${Number(one.bar_mm.toPrecision(1))} mm`;
+    }
+    caption(figure);
+  });
+  caption(figure);
+}
+
+function caption(figure) {
+  if (!figure.told) return;
+  const {one, kind, scale} = figure.told;
+  const age = one.made ? state.at - one.made : null;
+  $(".frame", figure).classList.toggle("old", age !== null && age > OLD_S);
+  const text = [`${one.name} ${kind}`];
+  if (one.quality !== undefined && kind !== "raw") text.push(`at least ${one.quality.toFixed(1)} dB less noise`);
+  text.push(`frame ${one.frame_number ?? "?"}`);
+  if (scale.levels) text.push(`${scale.levels.map(x => x.toPrecision(3)).join(" to ")} ${scale.unit}`);
+  if (age === null) text.push("age not known");
+  else if (age > OLD_S) text.push(`${Math.round(age)} s old`);
+  $("figcaption", figure).textContent = text.join(" · ");
 }
 
 // A new picture replaces the old one when it is there; one at a time, the newest wish last.
-function replace(img, source) {
+function replace(img, source, told = () => {}) {
   if (img.dataset.wanted === source) return;
   img.dataset.wanted = source;
+  img.told = told;
   if (img.dataset.loading) return;
   img.dataset.loading = "yes";
   const fresh = new Image();
   const done = worked => {
+    clearTimeout(bell);
+    fresh.onload = fresh.onerror = null;
     delete img.dataset.loading;
-    if (worked) { img.src = fresh.src; img.dataset.shown = source; }
+    if (worked) {
+      img.src = fresh.src;
+      img.dataset.shown = source;
+      told();
+    } else fresh.src = "";  // gives the connection back
     if (img.dataset.wanted !== source) {
       const next = img.dataset.wanted;
       img.dataset.wanted = "";
-      replace(img, next);
+      replace(img, next, img.told);
     } else if (!worked) img.dataset.wanted = "";  // the next look tries again
   };
+  const bell = setTimeout(() => done(false), PATIENCE_MS);
   fresh.onload = () => done(true);
   fresh.onerror = () => done(false);
   fresh.src = source;
@@ -186,23 +246,22 @@ function showSpace() {
   const scale = Math.min(devicePixelRatio, 2);
   const [width, height] = [img.clientWidth, img.clientHeight].map(n => Math.max(16, Math.min(4096, Math.round(n * scale))));
   const newest = Math.max(...state.slices.map(one => one.at));
-  const look = `azimuth=${camera.azimuth.toFixed(3)}&elevation=${camera.elevation.toFixed(3)}&nearer=${camera.nearer.toFixed(3)}`;
-  replace(img, `space.png?width=${width}&height=${height}&${look}&at=${newest}&preview=${state.preview}&levels=${state.levels.attenuation}`);
+  const from = `azimuth=${camera.azimuth.toFixed(3)}&elevation=${camera.elevation.toFixed(3)}&nearer=${camera.nearer.toFixed(3)}`;
+  replace(img, `space.png?width=${width}&height=${height}&${from}&at=${newest}&preview=${state.preview}&levels=${state.scales.raw.levels}`);
 }
 
 function turn(across, down) {
   camera.azimuth -= across * 0.007;
   camera.elevation = Math.min(1.06, Math.max(-2.04, camera.elevation + down * 0.007));
-  showSpace();
+  if (state && !lost) showSpace();
 }
 
 function approach(factor) {
   camera.nearer = Math.min(20, Math.max(0.2, camera.nearer * factor));
-  showSpace();
+  if (state && !lost) showSpace();
 }
 
-const touches = new Map();
-const view = $("#space img");
+const touches = new Map(), view = $("#space img");
 view.addEventListener("pointerdown", event => {
   touches.set(event.pointerId, event);
   view.setPointerCapture(event.pointerId);
@@ -219,56 +278,59 @@ view.addEventListener("pointermove", event => {
 });
 for (const kind of ["pointerup", "pointercancel"]) view.addEventListener(kind, event => touches.delete(event.pointerId));
 view.addEventListener("wheel", event => { event.preventDefault(); approach(event.deltaY < 0 ? 1.15 : 1 / 1.15); }, {passive: false});
-view.addEventListener("dblclick", () => { Object.assign(camera, {azimuth: 0, elevation: 0, nearer: 1}); showSpace(); });
+view.addEventListener("dblclick", () => { Object.assign(camera, {azimuth: 0, elevation: 0, nearer: 1}); turn(0, 0); });
+view.addEventListener("keydown", event => {
+  const moves = {ArrowLeft: [20, 0], ArrowRight: [-20, 0], ArrowUp: [0, 20], ArrowDown: [0, -20]};
+  if (moves[event.key]) { event.preventDefault(); turn(...moves[event.key]); }
+  if (event.key === "+" || event.key === "-") approach(event.key === "+" ? 1.15 : 1 / 1.15);
+});
 
 // ---- curves
 
-function remember(name, [times, values]) {
-  const [allTimes, allValues] = curves.get(name) || [[], []];
-  times.forEach((at, number) => {
-    if (allTimes.length && at <= allTimes.at(-1)) return;
-    allTimes.push(at);
-    allValues.push(values[number]);
-  });
-  const first = allTimes.findIndex(at => at >= state.at - HOUR_S);
-  if (first > 0) { allTimes.splice(0, first); allValues.splice(0, first); }
+function remember(name, [times, values], now, whole) {
+  let [allTimes, allValues] = curves.get(name) || [[], []];
+  if (whole) {  // also what was before our points
+    const points = new Map([...allTimes.map((at, number) => [at, allValues[number]]), ...times.map((at, number) => [at, values[number]])]);
+    const sorted = [...points].sort((a, b) => a[0] - b[0]);
+    [allTimes, allValues] = [sorted.map(([at]) => at), sorted.map(([, value]) => value)];
+  } else {
+    const last = allTimes[allTimes.length - 1] || 0;
+    times.forEach((at, number) => { if (at > last) { allTimes.push(at); allValues.push(values[number]); } });
+  }
+  const old = allTimes.findIndex(at => at >= now - HOUR_S);
+  if (old > 0) { allTimes.splice(0, old); allValues.splice(0, old); }
   curves.set(name, [allTimes, allValues]);
-  since = Math.max(since, allTimes.at(-1) || 0);
 }
 
 function showCurves() {
-  if (state.remembered !== remembered) {  // a device has told its past: ask for everything once more
-    remembered = state.remembered;
-    curves.clear();
-    since = 0;
-    return;
-  }
-  const parent = $("#curves"), before = since;
+  const parent = $("#curves"), box = parent.getBoundingClientRect();
   while (parent.children.length < state.plots.length) {  // all before the first is drawn, which takes its width
     parent.append(Object.assign(document.createElement("div"), {className: "plot"}));
   }
+  const long = Math.max(0, ...[...curves.values()].map(([times]) => times.length)) > 100;
+  const unseen = drawnAt && (box.top > innerHeight || box.bottom < 0);
+  if (unseen || (long && Date.now() - drawnAt < CURVES_EVERY_MS)) return;
+  drawnAt = Date.now();
   state.plots.forEach((plot, number) => {
-    for (const curve of plot.curves) {
-      for (const kind of ["points", "low", "high"]) if (curve[kind]) remember(`${number}/${curve.title}/${kind}`, curve[kind]);
-    }
     Plotly.react(parent.children[number], traces(plot, number), layout(plot, number), {displayModeBar: false, responsive: true});
   });
-  since = Math.max(before, since - 5);  // devices answer one after the other: what came late is asked for again
 }
 
-const dates = times => times.map(at => new Date(at * 1000));
+// No more points than are seen; gaps stay.
+function thinned([times, values]) {
+  const step = Math.ceil(times.length / MOST_POINTS);
+  const kept = times.map((at, number) => number).filter(number => number % step === 0 || values[number] === null || number === times.length - 1);
+  return [kept.map(number => new Date(times[number] * 1000)), kept.map(number => values[number])];
+}
 
 function traces(plot, number) {
   return plot.curves.flatMap(curve => {
-    const colour = `rgb(${curve.colour})`, of = kind => curves.get(`${number}/${curve.title}/${kind}`) || [[], []];
-    const line = {x: dates(of("points")[0]), y: of("points")[1], name: curve.title, mode: "lines", line: {color: colour, width: 1.5}, hovertemplate: "%{y:.4g}"};
+    const colour = `rgb(${curve.colour})`;
+    const of = kind => { const [x, y] = thinned(curves.get(`${number}/${curve.title}/${kind}`) || [[], []]); return {x, y}; };
+    const line = {...of("points"), name: curve.title, mode: "lines", line: {color: colour, width: 1.5}, hovertemplate: "%{y:.4g}"};
     if (!curve.low) return [line];
     const edge = {mode: "lines", line: {width: 0}, showlegend: false, hoverinfo: "skip"};
-    return [
-      {...edge, x: dates(of("low")[0]), y: of("low")[1]},
-      {...edge, x: dates(of("high")[0]), y: of("high")[1], fill: "tonexty", fillcolor: `rgba(${curve.colour},0.22)`},
-      line,
-    ];
+    return [{...edge, ...of("low")}, {...edge, ...of("high"), fill: "tonexty", fillcolor: `rgba(${curve.colour},0.22)`}, line];
   });
 }
 
@@ -288,10 +350,8 @@ function layout(plot, number) {
 
 function showJournal() {
   const list = $("#journal ol");
-  const newest = `${state.journal.length}/${state.journal.at(-1)?.at}`;
-  if (list.dataset.newest === newest) return;
-  list.dataset.newest = newest;
-  list.replaceChildren(...state.journal.toReversed().map(one => {
+  if (!changed(list, state.journal)) return;
+  list.replaceChildren(...state.journal.slice().reverse().map(one => {
     const item = document.createElement("li");
     item.textContent = `${new Date(one.at * 1000).toLocaleTimeString([], {hour12: false})}  ${one.text}`;
     if (one.trouble) item.className = "trouble";
@@ -299,7 +359,10 @@ function showJournal() {
   }));
 }
 
-showKinds();
+addEventListener("resize", () => { drawnAt = 0; show(); });
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden) return;
+  $("main").classList.add("old");  // until there is an answer of now
+  look();
+});
 look();
-addEventListener("resize", () => state && show());
-document.addEventListener("visibilitychange", () => !document.hidden && state && show());
