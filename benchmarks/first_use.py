@@ -119,12 +119,15 @@ def follow(steps: Steps, demo: subprocess.Popen[bytes], clone: Path, log: Path, 
     denoiser: Any = tango.DeviceProxy(f"tango://{host}/jit/denoiser/1")
     reconstructor: Any = tango.DeviceProxy(f"tango://{host}/jit/reconstructor/1")
     await_(lambda: denoiser.read_attribute("frame_number_xy").value >= 0, demo, log)
+    before = denoiser.read_attribute("geometry_xy").value
     steps.done("first slice denoised")
     subprocess.run(
         [clone / ".venv/bin/python", "-c", script], env=os.environ | {"TANGO_HOST": host}, check=True, timeout=60
     )
     steps.done("the first script of the README")
     wanted = reconstructor.read_attribute("geometry_xy").value
+    if np.allclose(wanted, before):
+        raise RuntimeError(f"the script of the README: expected a moved slice, it is at {wanted} as before")
     await_(lambda: np.allclose(denoiser.read_attribute("geometry_xy").value, wanted), demo, log)
     steps.done("picture of the new place")
 
