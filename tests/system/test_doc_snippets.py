@@ -100,13 +100,24 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def running(system: Any, folder: Path) -> Any:
-    system.replay(folder / "scan.nxs", frame_period_s=0.024)
-    system.await_picture("denoiser", timeout_s=120)
+    """The devices at work, whatever the page before has left behind."""
+    as_at_first = {"fault_drop": 0.0, "fault_late": 0.0, "dose": 1.0, "center_shift_px": 0.0}
+    system.replay(folder / "scan.nxs", frame_period_s=0.024, **as_at_first)
+    number = system.denoiser.read_attribute("frame_number_xy").value
+    wait_until(lambda: system.denoiser.read_attribute("frame_number_xy").value not in (-1, number), 120, "a picture")
     return system
 
 
+PATIENT = """
+import tango as _tango
+_begin = _tango.DeviceProxy.__init__
+def _patient(proxy, *arguments, **named):
+    _begin(proxy, *arguments, **named)
+    proxy.set_timeout_millis(30_000)  # where other tests have the cores
+_tango.DeviceProxy.__init__ = _patient
+"""
 NOT_RUN = {
     "own-recording.md": "run without servers, by tests/unit/test_doc_snippets.py",
     "simulate-an-experiment.md": "run without servers, by tests/unit/test_doc_snippets.py",
@@ -133,7 +144,7 @@ def test_waits_stand_before_snippets_that_there_are(page: Page) -> None:
 def run(program: str, system: Any, folder: Path) -> str:
     """What a program prints that is run in a folder of data."""
     done = subprocess.run(
-        [sys.executable, "-W", "error::ResourceWarning", "-c", f"FOLDER = {str(folder)!r}\n{program}"],
+        [sys.executable, "-W", "error::ResourceWarning", "-c", f"FOLDER = {str(folder)!r}\n{PATIENT}\n{program}"],
         cwd=folder,
         env=os.environ | {"TANGO_HOST": system.host},
         capture_output=True,

@@ -49,9 +49,10 @@ def served(system: Any, *arguments: str) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def running(system, recording) -> Any:
-    """The devices with pictures."""
+    """The devices with pictures that are denoised."""
     system.replay(recording, frame_period_s=0.05)
     system.await_picture("denoiser", timeout_s=PATIENCE_S)
+    wait_until(lambda: (system.denoiser.read_attribute("quality").value or 0) > 1, 180, "a network that helps")
     return system
 
 
