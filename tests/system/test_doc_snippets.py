@@ -103,7 +103,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def running(system: Any, folder: Path) -> Any:
     """The devices at work, whatever the page before has left behind."""
-    as_at_first = {"fault_drop": 0.0, "fault_late": 0.0, "dose": 1.0, "center_shift_px": 0.0}
+    as_at_first = {"fault_drop": 0.0, "fault_late": 0.0, "dose": 1.0, "center_shift_px": 0}
     system.replay(folder / "scan.nxs", frame_period_s=0.024, **as_at_first)
     number = system.denoiser.read_attribute("frame_number_xy").value
     wait_until(lambda: system.denoiser.read_attribute("frame_number_xy").value not in (-1, number), 120, "a picture")
