@@ -206,7 +206,7 @@ def test_the_camera_of_the_guide_feeds_the_reconstructor(running: Any, folder: P
     try:
         device = tango.DeviceProxy(f"tango://{running.host}/lab/camera/1")
         wait_until(lambda: device.command_inout("State") == tango.DevState.STANDBY, 60, "the camera")
-        run(start, running, folder)
+        run(f"import tango\n{start}", running, folder)
         running.reconstructor.write_attribute("shape_xy", [96, 96])
 
         def rod() -> bool:
