@@ -207,6 +207,8 @@ def test_the_camera_of_the_guide_feeds_the_reconstructor(running: Any, folder: P
         device = tango.DeviceProxy(f"tango://{running.host}/lab/camera/1")
         wait_until(lambda: device.command_inout("State") == tango.DevState.STANDBY, 60, "the camera")
         run(f"import tango\n{start}", running, folder)
+        # Other pages have moved the slice, and it stays where it was put.
+        running.reconstructor.write_attribute("geometry_xy", [-6.4, 6.4, 0, 12.8, 0, 0, 0, -12.8, 0])
         running.reconstructor.write_attribute("shape_xy", [96, 96])
 
         def rod() -> bool:
