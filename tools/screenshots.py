@@ -49,7 +49,9 @@ def main(out: Path = IMAGES) -> None:
             host = deployment.up()
             devices = {member: f"tango://{host}/{name}" for member, name in deployment.devices.items()}
             proxies = {member: tango.DeviceProxy(name) for member, name in devices.items()}
-            proxies["detector"].recording = str(recording)
+            shown = Path(folder) / "tablet-soap.nxs"  # pictures show the path: that of no user
+            shown.symlink_to(recording)
+            proxies["detector"].recording = str(shown)
             proxies["detector"].loop = True
             proxies["detector"].Start()
             until(lambda: fit_slices(proxies["reconstructor"], 384))
