@@ -1,4 +1,4 @@
-"""Tango events as a queue: tests wait for what they expect and never sleep."""
+"""Tango events as a queue: tests wait for what they expect."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ class Events:
         self._queue: queue.Queue[Any] = queue.Queue()
         self.seen: list[Any] = []
         self._id = proxy.subscribe_event(attribute, kind, self._put)
+        time.sleep(0.2)  # Tango gives ZeroMQ 10 ms to tell the publisher: on a loaded machine the first events are lost
 
     def _put(self, event: Any) -> None:
         if not event.err and event.attr_value is not None:

@@ -156,7 +156,7 @@ class Service:
             return order.result(timeout_s)
         except FutureTimeout:
             if order.cancel():
-                raise RuntimeError(f"{type(self).__name__} is busy for {timeout_s} s: try again") from None
+                raise RuntimeError(f"busy with other work for {timeout_s} s, nothing was done: try again") from None
             return order.result()  # it is being done just now
 
     # ---- what subclasses give
