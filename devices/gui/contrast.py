@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from PyQt6.QtCore import pyqtSignal
 from PyQt6.QtWidgets import QCheckBox, QComboBox, QGridLayout, QPushButton, QWidget
 
+from devices.watch.pictures import UNITS
 from tango_jit.view.display import even_levels, following, levels
 
 Image = NDArray[np.float32]
 
-GROUPS = {"raw": "attenuation", "denoised": "attenuation", "difference": "difference", "uncertainty": "uncertainty"}
 MAPS = {
     "grey": "CET-L1",
     "viridis": "viridis",
@@ -25,13 +25,13 @@ MAPS = {
     "cividis": "cividis",
     "blue to red": "CET-D4",
 }
-FIRST = {"attenuation": "grey", "difference": "blue to red", "uncertainty": "magma"}
+FIRST = {"attenuation": "grey", "probability": "grey", "difference": "blue to red", "uncertainty": "magma"}
 BINS = 200
 
 
 @dataclass
 class Scale:
-    """Of one group of images: levels in 1/mm (None: no image yet), colours, and do the levels follow the images."""
+    """Of one group of images: levels (None: no image yet), colours, and do the levels follow the images."""
 
     map: str
     levels: tuple[float, float] | None = None
@@ -52,7 +52,8 @@ class Contrast(QWidget):
 
     def __init__(self) -> None:
         super().__init__()
-        self.scales = {group: Scale(FIRST[group]) for group in dict.fromkeys(GROUPS.values())}
+        self.scales = {group: Scale(table) for group, table in FIRST.items()}
+        self.scales["probability"].levels, self.scales["probability"].follows = (0.0, 1.0), False
         self._group, self._maps, self._follows = QComboBox(), QComboBox(), QCheckBox("follow")
         self._group.addItems(list(self.scales))
         self._maps.addItems(list(MAPS))
@@ -61,7 +62,6 @@ class Contrast(QWidget):
         fit.setToolTip("Fit the levels to the pictures once")
         self._histogram: Any = pg.HistogramLUTWidget(fillHistogram=True)
         self._histogram.item.gradient.hide()
-        self._histogram.item.axis.setLabel("1/mm")
         self._histogram.setMinimumSize(110, 120)
         layout = QGridLayout(self)
         layout.setContentsMargins(2, 2, 2, 2)
@@ -77,13 +77,13 @@ class Contrast(QWidget):
         self._histogram.item.sigLevelsChanged.connect(self._dragged)
         self._show()
 
-    def take(self, name: str, kind: str, image: Image | None) -> None:
-        """The image that a pane shows now; None: none any more."""
-        group = GROUPS[kind]
-        scale = self.scales[group]
-        if image is None:
+    def take(self, name: str, kind: str, group: str, image: Image | None) -> None:
+        """The image that a pane shows now, and its group; None: none any more."""
+        for scale in self.scales.values():
             scale.images.pop((name, kind), None)
+        if image is None:
             return
+        scale = self.scales[group]
         scale.images[name, kind] = image
         wanted = self._wanted(group)
         new = following(scale.levels, wanted) if scale.follows else scale.levels or wanted
@@ -98,7 +98,7 @@ class Contrast(QWidget):
             self.set_levels(group, wanted)
 
     def set_levels(self, group: str, wanted: tuple[float, float]) -> None:
-        """In 1/mm."""
+        """In the unit of the group."""
         self.scales[group].levels = wanted
         if group == self._group.currentText():
             self._show()
@@ -110,6 +110,7 @@ class Contrast(QWidget):
 
     def _show(self, *_: str) -> None:
         scale = self.scales[self._group.currentText()]
+        self._histogram.item.axis.setLabel(UNITS[self._group.currentText()])
         for widget in (self._maps, self._follows, self._histogram.item):
             widget.blockSignals(True)
         self._maps.setCurrentText(scale.map)

@@ -9,6 +9,7 @@ import pyqtgraph as pg
 from numpy.typing import NDArray
 from PyQt6.QtCore import QPointF, QRectF, Qt, pyqtSignal
 
+from devices.watch.pictures import GROUPS
 from tango_jit.geometry import SliceGeometry
 from tango_jit.view.display import bar_length
 
@@ -59,7 +60,7 @@ class Pane:
     """An image of one slice, in mm along its edges from its corner. Values are shown as they are: float32."""
 
     def __init__(self, name: str, kind: str, colour: tuple[int, int, int]) -> None:
-        self.name, self.kind = name, kind
+        self.name, self.kind, self.group = name, kind, GROUPS[kind]
         self.place: SliceGeometry | None = None
         self.values: Image | None = None
         self.view = View()

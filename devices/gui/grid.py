@@ -10,10 +10,11 @@ import pyqtgraph as pg
 from PyQt6.QtCore import QPointF, QRectF, pyqtSignal
 from PyQt6.QtWidgets import QComboBox, QPushButton, QToolBar, QVBoxLayout, QWidget
 
-from devices.gui.contrast import GROUPS, Contrast
+from devices.gui.contrast import Contrast
 from devices.gui.flat import Pane, link
 from devices.gui.session import Session
-from devices.watch.pictures import Picture, colour_of, images_of
+from devices.watch.looks import why_no_pictures
+from devices.watch.pictures import GROUPS, UNITS, Picture, colour_of, images_of, is_attenuation
 from tango_jit.view import placing
 from tango_jit.view.placing import Box
 
@@ -94,7 +95,7 @@ class Grid(QWidget):
         names = self._session.names if self._slice.currentText() == ALL else (self.chosen,)
         kinds = [kind for kind, button in self.kinds.items() if button.isChecked()]
         for name, kind in self.panes:
-            self._contrast.take(name, kind, None)
+            self._contrast.take(name, kind, GROUPS[kind], None)
         self._parts |= {name: pane.part() for (name, _), pane in self.panes.items()}
         self._area.clear()
         self.panes = {}
@@ -122,11 +123,7 @@ class Grid(QWidget):
 
     def _say_empty(self) -> None:
         """Words where there is no slice at all."""
-        source = self._session.looks.get("reconstructor") or self._session.looks.get(self._session.source)
-        if source is None:
-            text = "looking for the devices" if "reconstructor" in self._session.devices else "no reconstructor here"
-        else:
-            text = source.trouble or f"no slices yet: {source.status}"
+        text = why_no_pictures(self._session.devices, self._session.looks)
         if not any(button.isChecked() for button in self.kinds.values()):
             text = "choose what to see of the slices, above"
         self._area.clear()
@@ -140,13 +137,14 @@ class Grid(QWidget):
             pane = self.panes.get((picture.name, kind))
             if pane is None:
                 continue
-            place = picture.place or self._session.places.get(picture.name)
+            place, group = picture.place or self._session.places.get(picture.name), picture.group(kind)
             if kind not in images or place is None:
-                self._contrast.take(picture.name, kind, None)
+                self._contrast.take(picture.name, kind, group, None)
                 pane.say(self._missing(kind))
                 continue
-            self._contrast.take(picture.name, kind, images[kind])
-            scale = self._contrast.scales[GROUPS[kind]]
+            pane.group = group
+            self._contrast.take(picture.name, kind, group, images[kind])
+            scale = self._contrast.scales[group]
             if scale.levels is None:
                 pane.say(f"{kind}: the picture has no numbers")
             else:
@@ -157,6 +155,8 @@ class Grid(QWidget):
         if self._session.source != "denoiser":
             seen = self._session.looks.get("denoiser")
             return f"no {kind} picture: {seen.trouble or seen.status}" if seen else f"no {kind} picture: no denoiser"
+        if kind == "difference" and not is_attenuation(self._session.value("denoiser", "shows")):
+            return "no difference: the denoised picture is a probability"
         if kind == "uncertainty":
             return "no map: switch on 'uncertainty' of the denoiser"
         return f"no {kind} picture yet"
@@ -174,8 +174,8 @@ class Grid(QWidget):
 
     def _colour(self, group: str) -> None:
         scale = self._contrast.scales[group]
-        for (_, kind), pane in self.panes.items():
-            if GROUPS[kind] == group and scale.levels is not None and pane.values is not None:
+        for pane in self.panes.values():
+            if pane.group == group and scale.levels is not None and pane.values is not None:
                 pane.colour(scale.levels, scale.table)
 
     def _cross(self, _: str = "") -> None:
@@ -276,9 +276,9 @@ class Grid(QWidget):
                 continue
             point = pane.view.mapSceneToView(position)
             x, y, z = placing.at(pane.place, *pane.fractions(point))
-            found = {k: p.value_at(point) for (n, k), p in self.panes.items() if n == name}
-            values = "   ".join(f"{k} {v:.5g}" for k, v in found.items() if v is not None)
-            self.pointed.emit(f"{name}   x {x:.3f}  y {y:.3f}  z {z:.3f} mm   {values + ' 1/mm' if values else ''}")
+            found = [(p, p.value_at(point)) for (n, _), p in self.panes.items() if n == name]
+            values = "   ".join(f"{p.kind} {v:.5g} {UNITS[p.group]}".rstrip() for p, v in found if v is not None)
+            self.pointed.emit(f"{name}   x {x:.3f}  y {y:.3f}  z {z:.3f} mm   {values}")
             return
 
 

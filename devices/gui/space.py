@@ -112,13 +112,13 @@ class Space(QWidget):
 
     def planes(self) -> dict[str, Plane]:
         """The slices where they are wanted, with their newest pictures: that of a new place follows."""
-        scale = self._contrast.scales["attenuation"]
         found = {}
         for name, wanted in self._session.places.items():
             picture = self._session.pictures.get(name)
-            image = None
+            image, scale = None, self._contrast.scales["attenuation"]
             if picture is not None:
-                image = picture.images.get("denoised", picture.images.get("raw"))
+                kind = "denoised" if "denoised" in picture.images else "raw"
+                image, scale = picture.images.get(kind), self._contrast.scales[picture.group(kind)]
             made_of = (id(image), picture and picture.at_s, scale.levels, scale.map)
             if name not in self._textures or self._textures[name][0] != made_of:
                 colours = GREY

@@ -33,11 +33,6 @@ def why_no_pictures(members: Collection[str], looks: Mapping[str, Seen]) -> str:
     return seen.trouble or f"no slices yet: {seen.status}"
 
 
-def shows_probability(values: Mapping[str, object]) -> bool:
-    """Are the pictures of a denoiser probabilities of a phase, 0 to 1, not attenuation in 1/mm? Of a look's values."""
-    return values.get("task") == "SEGMENT"
-
-
 def changes(before: Seen | None, seen: Seen) -> Iterator[tuple[str, bool]]:
     """What a journal says of a new look at a device: texts, and are they trouble."""
     if seen.trouble:

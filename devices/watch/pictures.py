@@ -23,12 +23,15 @@ SOURCES: Mapping[str, Mapping[str, str]] = {  # member -> what is shown -> attri
     "reconstructor": {"raw": "slice"},
 }
 COLOURS = ((232, 96, 88), (96, 200, 110), (92, 150, 255), (235, 190, 70), (200, 120, 230), (90, 205, 205))
+GROUPS = {"raw": "attenuation", "denoised": "attenuation", "difference": "difference", "uncertainty": "uncertainty"}
+UNITS = {"attenuation": "1/mm", "probability": "", "difference": "1/mm", "uncertainty": "1/mm"}
 FIGURES = ("frame_number", "accuracy", "quality")
 
 
 @dataclass(frozen=True)
 class Picture:
-    """One slice at one moment. `images` (rows, cols) float32 in 1/mm by kind; kinds that there are not are missing.
+    """One slice at one moment. `images` (rows, cols) float32 by kind; kinds that there are not are missing. Denoised
+    ones are in 1/mm, or a `probability`, 0 to 1; all others in 1/mm.
 
     `place` None: the device does not tell it. `figures`: frame_number, accuracy, quality, where known.
     """
@@ -39,6 +42,11 @@ class Picture:
     place: SliceGeometry | None
     figures: Mapping[str, float]
     at_s: float
+    probability: bool = False
+
+    def group(self, kind: str) -> str:
+        """The images that have levels and colours in common with this one."""
+        return "probability" if self.probability and kind == "denoised" else GROUPS[kind]
 
 
 @dataclass(frozen=True)
@@ -55,9 +63,10 @@ def colour_of(names: Sequence[str], name: str) -> tuple[int, int, int]:
 
 
 def images_of(picture: Picture) -> dict[str, Image]:
-    """What there is by kind; the difference is denoised less raw."""
+    """What there is by kind; the difference is denoised less raw, where both are in 1/mm."""
     found = dict(picture.images)
-    if "raw" in found and "denoised" in found and found["raw"].shape == found["denoised"].shape:
+    both = "raw" in found and "denoised" in found and not picture.probability
+    if both and found["raw"].shape == found["denoised"].shape:
         found["difference"] = found["denoised"] - found["raw"]
     return found
 
@@ -103,6 +112,8 @@ class PictureReader:
     def _read(self, proxy: Any, source: str, name: str, kinds: frozenset[str]) -> Picture | None:
         attributes = {kind: f"{a}_{name}" for kind, a in SOURCES[source].items() if kind in kinds}
         wanted = [*attributes.values(), f"geometry_{name}", *(f"{figure}_{name}" for figure in FIGURES)]
+        if source == "denoiser":
+            wanted.append("shows")
         values = {one.name: _value(one) for one in proxy.read_attributes(wanted)}
         found = {k: np.asarray(values[a], np.float32) for k, a in attributes.items() if values[a] is not None}
         images = {kind: image for kind, image in found.items() if image.size and np.isfinite(image).any()}
@@ -114,7 +125,8 @@ class PictureReader:
         if np.shape(nine) == (9,):
             place = SliceGeometry(tuple(nine[:3]), tuple(nine[3:6]), tuple(nine[6:]), *shape)
         figures = {f: values[f"{f}_{name}"] for f in FIGURES if values[f"{f}_{name}"] is not None}
-        return Picture(name, source, images, place, figures, time.time())
+        probability = not is_attenuation(values.get("shows"))
+        return Picture(name, source, images, place, figures, time.time(), probability)
 
     def _read_preview(self, proxy: Any, source: str) -> Preview | None:
         stack, twelve = (_value(one) for one in proxy.read_attributes(["preview", "preview_geometry"]))
@@ -122,6 +134,11 @@ class PictureReader:
             return None
         side = stack.shape[1]
         return Preview(np.asarray(stack, np.float32).reshape(-1, side, side), np.asarray(twelve))
+
+
+def is_attenuation(shows: object) -> bool:
+    """Are denoised pictures in 1/mm? `shows`: what the denoiser says of them; None or "": nothing yet."""
+    return not shows or "1/mm" in str(shows)
 
 
 def _value(reading: Any) -> Any:

@@ -9,7 +9,7 @@ import numpy as np
 
 from devices.watch.history import History
 from devices.watch.look import Seen
-from devices.watch.looks import shows_probability
+from devices.watch.pictures import is_attenuation
 
 BLUE, ORANGE, GREEN, RED, GREY = (92, 150, 255), (235, 160, 60), (96, 200, 110), (232, 96, 88), (170, 170, 175)
 
@@ -121,7 +121,7 @@ def accuracy_in_words(values: Mapping[str, object]) -> str:
     else:
         text = f"{accuracy:.3f}"
         text += f" ± {band:.3f}" if isinstance(band, (int, float)) and np.isfinite(band) else ""
-        text += " · below 0.5: streaks or motion" if accuracy < 0.5 and not shows_probability(values) else ""
+        text += " · below 0.5: streaks or motion" if accuracy < 0.5 and is_attenuation(values.get("shows")) else ""
     evidence = {"TURNS": "against the turn before", "HALVES": "half against half"}
     guard = " · guard shows raw" if values.get("guard_active") else ""
     return f"accuracy {text} ({evidence.get(str(values.get('evidence')), 'no evidence')}){guard}"

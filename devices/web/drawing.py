@@ -19,7 +19,6 @@ from tango_jit.view.display import bar_length, even_levels, following, levels
 Levels = tuple[float, float]
 Table = NDArray[np.uint8]
 
-GROUPS = {"raw": "attenuation", "denoised": "attenuation", "difference": "difference", "uncertainty": "uncertainty"}
 SCALES = {  # of Plotly; "": greys, evenly apart
     "attenuation": "",
     "probability": "",
@@ -27,12 +26,6 @@ SCALES = {  # of Plotly; "": greys, evenly apart
     "uncertainty": "magma",
 }
 COMPRESSION = 1  # noise hardly gets smaller, and the processor is that of the servers
-
-
-def group_of(kind: str, *, probability: bool) -> str:
-    """The pictures that have levels and colours in common with those of a kind; `probability`: see
-    looks.shows_probability."""
-    return "probability" if probability and kind == "denoised" else GROUPS[kind]
 
 
 def levels_of(images: Iterable[Image], group: str, before: Levels | None) -> Levels | None:

@@ -16,7 +16,7 @@ import msgspec
 from aiohttp import web
 from plotly.offline import get_plotlyjs
 
-from devices.web.drawing import GROUPS
+from devices.watch.pictures import GROUPS
 from devices.web.wall import Wall
 
 WALL = web.AppKey("wall", Wall)

@@ -19,14 +19,13 @@ from devices.watch.looks import (
     changes,
     is_missed,
     places_of,
-    shows_probability,
     silent,
     source_of,
     teller_of_places,
     why_no_pictures,
 )
 from devices.watch.orders import Orders
-from devices.watch.pictures import Picture, PictureReader, Preview, colour_of, images_of
+from devices.watch.pictures import GROUPS, UNITS, Picture, PictureReader, Preview, colour_of, images_of
 from devices.watch.plots import accuracy_in_words, followed
 from devices.web import drawing
 from tango_jit.geometry import SliceGeometry
@@ -133,15 +132,12 @@ class Wall:
                 self._made[found.name] = found.at_s
             elif before is None:
                 self._made.pop(found.name, None)
-            images = images_of(found)
-            if self._probability:
-                images.pop("difference", None)
-            self._pictures[found.name] = replace(found, images=images)
+            self._pictures[found.name] = replace(found, images=images_of(found))
             for group, levels in self._levels.items():
-                all_images = [
-                    i for p in self._pictures.values() for k, i in p.images.items() if self._group(k) == group
+                images = [
+                    p.images[kind] for p in self._pictures.values() for kind in p.images if p.group(kind) == group
                 ]
-                self._levels[group] = drawing.levels_of(all_images, group, levels)
+                self._levels[group] = drawing.levels_of(images, group, levels)
 
     def _failed(self, text: str) -> None:
         self._preview_number = -1  # it may have been that
@@ -170,13 +166,6 @@ class Wall:
     def _is_watched(self) -> bool:
         return time.monotonic() - self._asked_at < READ_FOR_S
 
-    @property
-    def _probability(self) -> bool:
-        return self.source == "denoiser" and shows_probability(self._values.get("denoiser", {}))
-
-    def _group(self, kind: str) -> str:
-        return drawing.group_of(kind, probability=self._probability)
-
     def state(self, since_s: float) -> dict[str, Any]:
         """Everything but pictures, as JSON has it; points of curves later than `since_s` (s since the epoch)."""
         with self._lock:
@@ -196,7 +185,7 @@ class Wall:
                 "accuracy": accuracy_in_words(denoiser),
                 "empty": why_no_pictures(self._devices, self._looks),
                 "slices": [self._slice(name) for name in self._places],
-                "scales": {kind: self._scale(kind) for kind in drawing.GROUPS},
+                "scales": {kind: self._scale(kind) for kind in GROUPS},
                 "plots": [self._plot(number, since_s) for number in range(len(self._plots))],
                 "remembered": sum(one.remembered for _, curves in self._plots for one in curves),
                 "jumps": self._jumps,
@@ -221,8 +210,9 @@ class Wall:
         return {"name": name, "edge": edge, "kinds": list(picture.images), **at, **shown}
 
     def _scale(self, kind: str) -> dict[str, Any]:
-        group = self._group(kind)
-        return {"levels": self._levels[group], "unit": "" if group == "probability" else "1/mm"}
+        groups = {picture.group(kind) for picture in self._pictures.values()} or {GROUPS[kind]}
+        group = max(groups)  # one, but for the moment in which the pictures become others
+        return {"levels": self._levels[group], "unit": UNITS[group]}
 
     def _plot(self, number: int, since_s: float) -> dict[str, Any]:
         plot, curves = self._plots[number]
@@ -234,11 +224,14 @@ class Wall:
         return {"title": plot.title, "unit": plot.unit, "logarithmic": plot.logarithmic, "curves": told}
 
     def picture(self, name: str, kind: str, longest: int) -> bytes | None:
-        """PNG of a slice, no side longer than `longest`; None: there is none. `kind`: see drawing.GROUPS."""
+        """PNG of a slice, no side longer than `longest`; None: there is none. `kind`: see GROUPS."""
         with self._lock:
-            picture, group = self._pictures.get(name), self._group(kind)
-            image, between = None if picture is None else picture.images.get(kind), self._levels[group]
-        return None if image is None or between is None else drawing.drawn(image, group, between, longest)
+            picture = self._pictures.get(name)
+            if picture is None or kind not in picture.images:
+                return None
+            group = picture.group(kind)
+            between = self._levels[group]
+        return None if between is None else drawing.drawn(picture.images[kind], group, between, longest)
 
     def space(self, azimuth_rad: float, elevation_rad: float, nearer: float, size: tuple[int, int]) -> bytes | None:
         """PNG of the slices in space inside the preview volume; None: there are no slices yet.
@@ -270,9 +263,10 @@ class Wall:
         colours, picture = np.full((1, 1, 3), 40, np.uint8), self._pictures.get(name)
         if picture is not None:
             kind = "denoised" if "denoised" in picture.images else "raw"
-            between = self._levels[self._group(kind)]
+            group = picture.group(kind)
+            between = self._levels[group]
             if kind in picture.images and between is not None:
-                colours = textured(picture.images[kind], between, drawing.table(self._group(kind)))
+                colours = textured(picture.images[kind], between, drawing.table(group))
         return Plane(place, colours, colour_of(list(self._places), name))
 
     # ---- orders

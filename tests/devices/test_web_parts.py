@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,8 +13,10 @@ from devices.watch.command import is_loopback, page_address
 from devices.watch.history import History
 from devices.watch.look import Seen
 from devices.watch.looks import teller_of_places
+from devices.watch.pictures import Picture, images_of, is_attenuation
 from devices.watch.plots import accuracy_in_words
 from devices.web import drawing
+from tango_jit.learn.tasks import TASKS
 
 
 def pixels(png: bytes) -> np.ndarray:
@@ -34,13 +37,24 @@ def test_without_a_value_nothing_is_painted() -> None:
 
 
 def test_probabilities_have_levels_of_their_own() -> None:
-    assert drawing.group_of("denoised", probability=True) == "probability"
-    assert drawing.group_of("raw", probability=True) == "attenuation"
+    images = {"raw": np.zeros((2, 2), np.float32), "denoised": np.ones((2, 2), np.float32)}
+    picture = Picture("xy", "denoiser", images, None, {}, 0.0)
+    assert set(images_of(picture)) == {"raw", "denoised", "difference"}
+    assert picture.group("denoised") == "attenuation"
+    phases = replace(picture, probability=True)
+    assert set(images_of(phases)) == {"raw", "denoised"}
+    assert (phases.group("raw"), phases.group("denoised")) == ("attenuation", "probability")
     assert drawing.levels_of([], "probability", None) == (0.0, 1.0)
     assert drawing.levels_of([], "attenuation", None) is None
+
+
+def test_what_the_denoiser_shows_decides_what_is_said() -> None:
     values = {"accuracy": 0.24, "accuracy_band": 0.01, "evidence": "TURNS"}
-    assert "streaks" in accuracy_in_words(values)
-    assert "streaks" not in accuracy_in_words(values | {"task": "SEGMENT"})
+    for task, words in (("DENOISE", True), ("SEGMENT", False)):
+        assert is_attenuation(TASKS[task].shows) == words
+        assert ("streaks" in accuracy_in_words(values | {"shows": TASKS[task].shows})) == words
+    assert is_attenuation("")
+    assert is_attenuation(None)
 
 
 def test_colours_are_divided_by_their_opacity() -> None:
