@@ -30,7 +30,8 @@ DEFAULT_FOLDER = platformdirs.user_state_path("tango-jit")
 class Deployment:
     """Database and servers as processes of their own, remembered in a folder so that they can be ended later.
 
-    Folder: `tango.db` (the embedded database), `run.json` (who runs), one log file per process, `weights`.
+    Folder: `tango.db` (the embedded database), `tango_host` (its address, the same each time if it is free: clients
+    find it again), `run.json` (who runs), one log file per process, `weights`.
     """
 
     def __init__(self, folder: Path, *, prefix: str | None = None, instance: str | None = None) -> None:
@@ -145,7 +146,8 @@ class Deployment:
             return recorded["tango_host"]
         if self.processes():  # servers of a database that died cannot be reached again
             self.down()
-        host = f"127.0.0.1:{free_port()}"
+        host = f"127.0.0.1:{free_port(wanted=self._port_before())}"
+        (self.folder / "tango_host").write_text(host)
         self._write({"tango_host": host, "prefix": self.prefix, "instance": self.instance, "processes": {}})
         environment = {"PYTANGO_DATABASE_NAME": str(self.folder / "tango.db"), "TANGO_HOST": host}
         program = "import sys; from databaseds.database import main; sys.exit(main())"
@@ -157,6 +159,11 @@ class Deployment:
                 return host
             except tango.DevFailed:
                 self._still_there("database", deadline)
+
+    def _port_before(self) -> int | None:
+        with suppress(FileNotFoundError, ValueError):
+            return _host_port((self.folder / "tango_host").read_text())[1]
+        return None
 
     def _await_device(self, server: Server) -> None:
         deadline = time.monotonic() + START_S

@@ -62,13 +62,15 @@ def weights_folder(device: str, folder: Path) -> Path:
     return folder / "weights" / device.lower().replace("/", "_")
 
 
-def free_port(host: str = "127.0.0.1") -> int:
+def free_port(host: str = "127.0.0.1", wanted: int | None = None) -> int:
     """A port nobody listens on now, from the range that the system does not give to others by itself.
 
-    For an address of another machine it is one that is free here: that machine cannot be asked.
+    `wanted`: taken where it is free; None: any. For an address of another machine it is one that is free here: that
+    machine cannot be asked.
     """
-    for port in random.SystemRandom().sample(PORTS, 200):
+    for port in (*([] if wanted is None else [wanted]), *random.SystemRandom().sample(PORTS, 200)):
         with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do: one just left is free
             try:
                 probe.bind((host, port))
             except OSError as error:

@@ -16,11 +16,13 @@ import msgspec
 from aiohttp import web
 from plotly.offline import get_plotlyjs
 
+from devices.watch.command import is_loopback
 from devices.watch.pictures import GROUPS
 from devices.web.wall import Wall
 
 WALL = web.AppKey("wall", Wall)
 KEY = web.AppKey("key", str)  # "": nothing may be ordered
+HERE = web.AppKey("here", bool)  # only this computer is to be answered
 STATIC = {
     "": ("page.html", "text/html"),
     "page.js": ("page.js", "text/javascript"),
@@ -64,10 +66,13 @@ FLAT = web.AppKey("flat", Drawer)
 SPACE = web.AppKey("space", Drawer)
 
 
-def application(wall: Wall, key: str) -> web.Application:
-    """The page of a wall. `key` is asked for with each order; "": none is taken."""
+def application(wall: Wall, key: str, *, here: bool) -> web.Application:
+    """The page of a wall. `key` is asked for with each order; "": none is taken.
+
+    `here`: who asks for it has to know it by a name of this computer for itself.
+    """
     app = web.Application(middlewares=[_with_headers], client_max_size=10_000)
-    app[WALL], app[KEY] = wall, key
+    app[WALL], app[KEY], app[HERE] = wall, key, here
     app[FLAT], app[SPACE] = Drawer("flat"), Drawer("space")  # the view in space holds up no slice
     app.on_cleanup.append(_end_drawing)
     for path in STATIC:
@@ -83,9 +88,8 @@ def application(wall: Wall, key: str) -> web.Application:
 async def serve(wall: Wall, address: str, port: int, key: str, told: Callable[[int], None], end: asyncio.Event) -> None:
     """Serve until `end`; `told` gets the port, which is another where `port` is 0. Raises OSError for one in use."""
     # A browser that has gone takes its pictures with it: what nobody waits for is not drawn.
-    runner = web.AppRunner(
-        application(wall, key), access_log=None, handler_cancellation=True, shutdown_timeout=ENDING_S
-    )
+    app = application(wall, key, here=is_loopback(address))
+    runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=ENDING_S)
     await runner.setup()
     try:
         site = web.TCPSite(runner, address, port)
@@ -100,6 +104,7 @@ async def serve(wall: Wall, address: str, port: int, key: str, told: Callable[[i
 async def _with_headers(request: web.Request, handler: Any) -> web.StreamResponse:
     """Headers for every answer; what is wrong with a request is said in words."""
     try:
+        _refuse_strangers(request)
         response = await handler(request)
     except web.HTTPException as refused:
         response = refused
@@ -110,6 +115,13 @@ async def _with_headers(request: web.Request, handler: Any) -> web.StreamRespons
     if isinstance(response, web.HTTPException):
         raise response
     return response
+
+
+def _refuse_strangers(request: web.Request) -> None:
+    """A page elsewhere may have its own name lead to this computer, and read here (DNS rebinding)."""
+    name = request.url.host or ""
+    if request.app[HERE] and not is_loopback(name):
+        raise web.HTTPMisdirectedRequest(text=f"host: expected localhost or 127.0.0.1, got {name}")
 
 
 async def _static(request: web.Request) -> web.Response:

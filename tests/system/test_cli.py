@@ -66,6 +66,11 @@ def test_up_status_down(tmp_path):
     assert "reconstructor" in down.stdout
     assert not descendants(str(folder))
     assert "nothing was running" in run("down", "--dir", str(folder)).stdout
+    try:
+        up = run("up", "--dir", str(folder))
+        assert f"TANGO_HOST={host[1]}\n" in up.stdout  # windows and pages that still run find it again
+    finally:
+        run("down", "--dir", str(folder))
 
 
 def test_register_and_serve_on_any_database(tmp_path, programs_on_path, pytango_db):

@@ -220,6 +220,12 @@ def test_nonsense_is_refused_in_words(address):
         assert words in refused(address, path)[1]
 
 
+def test_a_page_elsewhere_cannot_read_under_a_name_of_its_own(address):
+    for path in ("", "state", "slices/xy/raw.png"):
+        status, text = refused(address, path, headers={"Host": "pictures.example:8420"})
+        assert (status, "got pictures.example" in text) == (421, True)
+
+
 def test_a_dead_server_is_told_and_comes_back(browser, address, running):
     opened(browser, address)
     running.kill("denoiser")
