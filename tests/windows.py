@@ -35,3 +35,14 @@ def filled(frames: Iterable[int] = range(VIEWS), geometry: ScanGeometry = CONE) 
 def kept(window: Window) -> list[float]:
     """What the projections of a window say, in order of their frames."""
     return [float(window.projections.read(slot)[0, 0]) for slot in window.slots]
+
+
+def both(window: ProjectionWindow) -> tuple[Window, Window]:
+    """The window before and the present one, which share no view."""
+    before, now = window.before(), window.window()
+    assert before is not None
+    assert now is not None
+    for name in ("frames", "slots", "serials"):
+        assert not np.intersect1d(getattr(before, name), getattr(now, name)).size
+    assert before.last_frame < now.first_frame
+    return before, now

@@ -49,12 +49,12 @@ class Curves(QWidget):
         layout.addWidget(self._area)
         self._drawn: list[_Drawn] = []
         self._plots: list[pg.PlotItem] = []
-        self._jumps = -1
         self._lines: list[tuple[float, pg.PlotItem, pg.InfiniteLine]] = []
         self.setMinimumHeight(130)
         for column, (plot, curves) in enumerate(followed()):
             self._add(column, plot, curves)
         session.seen.connect(self._take)
+        session.jumped.connect(self._mark)
 
     @property
     def histories(self) -> Mapping[tuple[str, str], History]:
@@ -88,11 +88,6 @@ class Curves(QWidget):
                 one.take(seen)
         if seen.member == "denoiser":
             self._plots[0].setTitle(accuracy_in_words(seen.values), size="9pt")
-        if seen.member == "trainer" and not seen.trouble:
-            jumps = int(seen.values.get("jumps") or 0)
-            if 0 <= self._jumps < jumps:
-                self._mark(seen.at_s, str(seen.values.get("last_jump") or "jump"))
-            self._jumps = jumps
 
     def _mark(self, at_s: float, text: str) -> None:
         for number, plot in enumerate(self._plots):

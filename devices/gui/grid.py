@@ -99,7 +99,6 @@ class Grid(QWidget):
         self._parts |= {name: pane.part() for (name, _), pane in self.panes.items()}
         self._area.clear()
         self.panes = {}
-        self._session.with_uncertainty = "uncertainty" in kinds
         for column, name in enumerate(n for n in names if n):
             for row, kind in enumerate(kinds):
                 pane = Pane(name, kind, colour_of(self._session.names, name))
@@ -118,8 +117,7 @@ class Grid(QWidget):
                 pane.show_part(part)
         if not self.panes:
             self._say_empty()
-        if self._session.with_uncertainty:
-            self._session.read_again()
+        self._session.show({"raw", "denoised", *kinds} - {"difference"})
 
     def _say_empty(self) -> None:
         """Words where there is no slice at all."""

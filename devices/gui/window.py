@@ -193,9 +193,7 @@ class Window(QMainWindow):
         """A window that is put away reads no pictures."""
         super().changeEvent(event)
         if event is not None and event.type() == QEvent.Type.WindowStateChange:
-            self.session.watching = not self.isMinimized()
-            if self.session.watching:
-                self.session.read_again()
+            self.session.watch(not self.isMinimized())
 
     def closeEvent(self, event: QCloseEvent | None) -> None:
         if self._remember:

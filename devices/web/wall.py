@@ -14,16 +14,9 @@ from typing import Any
 import numpy as np
 
 from devices.watch.history import LENGTH_S
-from devices.watch.look import BELL, Look, Seen
-from devices.watch.looks import (
-    changes,
-    is_missed,
-    places_of,
-    silent,
-    source_of,
-    teller_of_places,
-    why_no_pictures,
-)
+from devices.watch.known import Known
+from devices.watch.look import Look, Seen
+from devices.watch.looks import why_no_pictures
 from devices.watch.orders import Orders
 from devices.watch.pictures import GROUPS, UNITS, Picture, PictureReader, Preview, colour_of, images_of
 from devices.watch.plots import accuracy_in_words, followed
@@ -35,7 +28,6 @@ READ_FOR_S = 10.0  # so long after somebody looked pictures are read: a page tha
 LINES = 30  # of the journal
 MOST_PIXELS = 400_000  # of the view in space: some 50 ms on one core
 OPACITY = 0.4
-SETTLING_S = 2.0  # so long a slice that was moved here is thought to be where it was brought
 ORDERS: Mapping[str, tuple[str, str]] = {  # what the page may order, and nothing else
     "start": ("supervisor", "Start"),
     "stop": ("supervisor", "Stop"),
@@ -49,17 +41,10 @@ class Wall:
 
     def __init__(self, devices: Mapping[str, str]) -> None:
         self._id = secrets.token_hex(4)
-        self._devices = dict(devices)
         self._lock = threading.RLock()
-        self._looks: dict[str, Seen] = {}
-        self._values: dict[str, Mapping[str, Any]] = {}  # those of the last look that did not fail
-        self._pictures: dict[str, Picture] = {}
         self._made: dict[str, float] = {}  # when pictures came that were seen to be new
-        self._places: dict[str, SliceGeometry] = {}
-        self._wanted: dict[str, tuple[float, SliceGeometry]] = {}  # when and where slices were brought here
         self._levels: dict[str, drawing.Levels | None] = dict.fromkeys(drawing.SCALES)
         self._preview: Preview | None = None
-        self._preview_number = -1  # of the one that was asked for
         self._previews = 0
         self._plots = list(followed())
         self._jumps: list[tuple[float, str]] = []
@@ -68,79 +53,50 @@ class Wall:
         self._asked_at = -math.inf
         self._orders = Orders(devices, self._answered)
         self._reader = PictureReader(devices, self._take, self._failed)
-        self._threads = [Look(m, device, self._look, self._rung) for m, device in devices.items()]
+        self._known = Known(devices, self._reader)
+        self._threads = {m: Look(m, device, self._look, self._rung) for m, device in devices.items()}
 
     # ---- from the threads that look
 
     def _look(self, seen: Seen) -> None:
         with self._lock:
-            before, shown = self._looks.get(seen.member), (self.source, self._kinds)
-            known = self._values.get(seen.member, {}).get("jumps")
-            self._looks[seen.member] = seen
-            for text, trouble in changes(before, seen):
+            self._known.watching = self._is_watched
+            change = self._known.look(seen)
+            for text, trouble in change.lines:
                 self._say(text, trouble)
             for one in (one for _, curves in self._plots for one in curves if one.curve.member == seen.member):
                 one.take(seen)
-            if not seen.trouble:
-                self._values[seen.member] = seen.values
-                if seen.member == "trainer" and known is not None and (seen.values.get("jumps") or 0) > known:
-                    self._jumps.append((seen.at_s, str(seen.values.get("last_jump") or "jump")))
-                if seen.member == teller_of_places(self._devices, self._looks, bool(self._places)):
-                    self._places = places_of(seen)
-                    self._pictures = {name: p for name, p in self._pictures.items() if name in self._places}
-            if self.source != shown[0]:
-                self._say(f"pictures are those of the {self.source}", self.source != "denoiser")
-            if (self.source, self._kinds) != shown:
-                self._pictures = {}
-                for name in self._places:
-                    self._want(name)
-            elif self._is_watched:
-                self._read(seen)
-
-    def _read(self, seen: Seen) -> None:
-        if seen.member == self.source:
-            for name in (n.removeprefix(BELL) for n in seen.values if n.startswith(BELL)):
-                if is_missed(seen, name, self._pictures.get(name)):
-                    self._want(name)
-        number = seen.values.get("preview_frame_number") if seen.member == "reconstructor" else None
-        if number is not None and number >= 0 and number != self._preview_number:
-            self._preview_number = number
-            self._reader.want_preview()
+            if change.jump:
+                self._jumps.append((seen.at_s, change.jump))
+            if seen.member == "denoiser" and not seen.trouble:
+                uncertain = {"uncertainty"} if seen.values.get("uncertainty") else set()
+                self._known.show({"raw", "denoised", *uncertain})
 
     def _rung(self, member: str, attribute: str) -> None:
-        if member == self.source and self._is_watched:
-            self._want(attribute.removeprefix(BELL))
-
-    @property
-    def _kinds(self) -> frozenset[str]:
-        uncertain = bool(self._values.get("denoiser", {}).get("uncertainty"))
-        return frozenset({"raw", "denoised"} | ({"uncertainty"} if uncertain else set()))
-
-    def _want(self, name: str) -> None:
-        self._reader.want(self.source, name, self._kinds)
+        with self._lock:
+            self._known.watching = self._is_watched
+            self._known.rung(member, attribute)
 
     def _take(self, found: Picture | Preview) -> None:
         with self._lock:
             if isinstance(found, Preview):
                 self._preview, self._previews = found, self._previews + 1
                 return
-            if found.source != self.source:
-                return  # it was on its way when they changed
-            before = self._pictures.get(found.name)
-            number = found.figures.get("frame_number")
-            if before is not None and before.figures.get("frame_number") != number:
-                self._made[found.name] = found.at_s
-            elif before is None:
+            before = self._known.pictures.get(found.name)
+            if not self._known.take(replace(found, images=images_of(found))):
+                return
+            if before is None or before.source != found.source:
                 self._made.pop(found.name, None)
-            self._pictures[found.name] = replace(found, images=images_of(found))
+            elif before.figures.get("frame_number") != found.figures.get("frame_number"):
+                self._made[found.name] = found.at_s
+            pictures = self._known.pictures.values()
             for group, levels in self._levels.items():
-                images = [
-                    p.images[kind] for p in self._pictures.values() for kind in p.images if p.group(kind) == group
-                ]
+                images = [p.images[kind] for p in pictures for kind in p.images if p.group(kind) == group]
                 self._levels[group] = drawing.levels_of(images, group, levels)
 
     def _failed(self, text: str) -> None:
-        self._preview_number = -1  # it may have been that
+        with self._lock:
+            self._known.failed()
         self._say(text, True)
 
     def _say(self, text: str, trouble: bool) -> None:
@@ -152,15 +108,12 @@ class Wall:
         self._say(text, bool(trouble))
         with self._lock:
             self._answer = {"at": time.time(), "text": text, "trouble": bool(trouble)}
-            if trouble and order.startswith("move "):
-                self._wanted.pop(order.removeprefix("move "), None)  # it is where the reconstructor says
+            if trouble:
+                self._known.refused(order)
+        if member in self._threads:
+            self._threads[member].now()
 
     # ---- for the page
-
-    @property
-    def source(self) -> str:
-        """Whose pictures are shown."""
-        return source_of(self._devices, self._looks)
 
     @property
     def _is_watched(self) -> bool:
@@ -171,20 +124,20 @@ class Wall:
         with self._lock:
             self._asked_at = time.monotonic()
             now = time.time()
-            for found in [silent(seen, now) for seen in self._looks.values()]:
-                if found is not None:
-                    self._look(found)
-            denoiser = self._values.get("denoiser", {}) if self.source == "denoiser" else {}
+            for seen in self._known.silent():
+                self._look(seen)
+            known = self._known
+            denoiser = known.values.get("denoiser", {}) if known.source == "denoiser" else {}
             self._jumps = [jump for jump in self._jumps[-100:] if jump[0] > now - LENGTH_S]
             return {
                 "server": self._id,
                 "at": now,
-                "members": [self._member(member) for member in self._devices],
-                "source": self.source,
+                "members": [self._member(member) for member in known.devices],
+                "source": known.source,
                 "frozen": bool(denoiser.get("frozen")),
                 "accuracy": accuracy_in_words(denoiser),
-                "empty": why_no_pictures(self._devices, self._looks),
-                "slices": [self._slice(name) for name in self._places],
+                "empty": why_no_pictures(known.devices, known.looks),
+                "slices": [self._slice(name) for name in known.places],
                 "scales": {kind: self._scale(kind) for kind in GROUPS},
                 "plots": [self._plot(number, since_s) for number in range(len(self._plots))],
                 "remembered": sum(one.remembered for _, curves in self._plots for one in curves),
@@ -195,14 +148,14 @@ class Wall:
             }
 
     def _member(self, member: str) -> dict[str, Any]:
-        seen = self._looks.get(member)
+        seen = self._known.looks.get(member)
         if seen is None:
-            return {"member": member, "state": "", "status": f"looking for {self._devices[member]}"}
+            return {"member": member, "state": "", "status": f"looking for {self._known.devices[member]}"}
         return {"member": member, "state": seen.state, "status": seen.trouble or seen.status}
 
     def _slice(self, name: str) -> dict[str, Any]:
-        picture = self._pictures.get(name)
-        edge = colour_of(list(self._places), name)
+        picture = self._known.pictures.get(name)
+        edge = colour_of(list(self._known.places), name)
         if picture is None:
             return {"name": name, "edge": edge, "at": 0, "kinds": []}
         shown = dict(picture.figures) | drawing.scale_bar(picture)
@@ -210,7 +163,7 @@ class Wall:
         return {"name": name, "edge": edge, "kinds": list(picture.images), **at, **shown}
 
     def _scale(self, kind: str) -> dict[str, Any]:
-        groups = {picture.group(kind) for picture in self._pictures.values()} or {GROUPS[kind]}
+        groups = {picture.group(kind) for picture in self._known.pictures.values()} or {GROUPS[kind]}
         group = max(groups)  # one, but for the moment in which the pictures become others
         return {"levels": self._levels[group], "unit": UNITS[group]}
 
@@ -226,7 +179,7 @@ class Wall:
     def picture(self, name: str, kind: str, longest: int) -> bytes | None:
         """PNG of a slice, no side longer than `longest`; None: there is none. `kind`: see GROUPS."""
         with self._lock:
-            picture = self._pictures.get(name)
+            picture = self._known.pictures.get(name)
             if picture is None or kind not in picture.images:
                 return None
             group = picture.group(kind)
@@ -239,7 +192,7 @@ class Wall:
         `size` (width, height) in pixels; where that is too many, the picture has fewer, of the same aspect.
         """
         with self._lock:
-            places = {name: self._place(name) for name in self._places}
+            places = dict(self._known.places)
             planes = [self._plane(name, place) for name, place in places.items()]
             preview, between = self._preview, self._levels["attenuation"]
         if not planes:
@@ -254,20 +207,15 @@ class Wall:
         assert camera is not None
         return drawing.png(drawing.unmultiplied(render(planes, haze, camera.nearer(nearer), size)))
 
-    def _place(self, name: str) -> SliceGeometry:
-        """Where it is, or was just brought."""
-        at, wanted = self._wanted.get(name, (-math.inf, self._places[name]))
-        return wanted if time.monotonic() - at < SETTLING_S else self._places[name]
-
     def _plane(self, name: str, place: SliceGeometry) -> Plane:
-        colours, picture = np.full((1, 1, 3), 40, np.uint8), self._pictures.get(name)
+        colours, picture = np.full((1, 1, 3), 40, np.uint8), self._known.pictures.get(name)
         if picture is not None:
             kind = "denoised" if "denoised" in picture.images else "raw"
             group = picture.group(kind)
             between = self._levels[group]
             if kind in picture.images and between is not None:
                 colours = textured(picture.images[kind], between, drawing.table(group))
-        return Plane(place, colours, colour_of(list(self._places), name))
+        return Plane(place, colours, colour_of(list(self._known.places), name))
 
     # ---- orders
 
@@ -285,15 +233,16 @@ class Wall:
     def move(self, name: str, pixels: float) -> None:
         """Bring a slice so many of its pixels along its normal. Raises ValueError for a slice that there is not."""
         with self._lock:
-            if name not in self._places:
-                raise ValueError(f"slice: expected one of {', '.join(self._places) or 'none yet'}, got {name}")
-            before = self._place(name)
+            places = self._known.places
+            if name not in places:
+                raise ValueError(f"slice: expected one of {', '.join(places) or 'none yet'}, got {name}")
+            before = places[name]
             place = before.moved_to(before.offset_mm + pixels * min(before.pixel_mm))
-            self._wanted[name] = (time.monotonic(), place)
+            self._known.bring(name, place)
             self._answer = {"at": time.time(), "text": f"{name}: {place.offset_mm:.4g} mm", "trouble": False}
         self._orders.move(name, place.nine)
 
     def end(self) -> None:
         """Look no more; nobody is waited for."""
-        for thread in (*self._threads, self._reader.worker, self._orders):
+        for thread in (*self._threads.values(), self._reader.worker, self._orders):
             thread.end()

@@ -17,12 +17,14 @@ from tango_jit.recon import preprocess, volume
 from tango_jit.recon.backproject import cpu
 from tango_jit.recordings import NXtomoWriter
 from tango_jit.services.reconstructor import ReconstructorService
+from tango_jit.services.recorder import RecorderService
 from tango_jit.services.service import Clock, Service
 from tango_jit.services.trainer import TrainerService
 from tango_jit.streams import Dark, Flat, Header, Image, Mailbox, Message, Publisher, Pusher, SeriesEnd, Subscriber
 from tests.events import wait_until
 from tests.phantom import ball
 from tests.services import scans
+from tests.services.beamline import Beamline, seen
 from tests.services.denoisers import DenoiserBench, meet, wait_for_slices
 from tests.services.scans import Feed, StandingClock, see
 from tests.services.trainers import PATCH, Rounds
@@ -268,3 +270,20 @@ def denoiser() -> Iterator[DenoiserBench]:
         yield bench
     finally:
         bench.close()
+
+
+@pytest.fixture
+def beamline() -> Iterator[Beamline]:
+    made = Beamline()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def recorder(beamline: Beamline, tmp_path: Path) -> Iterator[RecorderService]:
+    service = beamline.recorder()
+    service.write("folder", str(tmp_path))
+    service.write("reserve_mb", 0)
+    seen(service, beamline)
+    yield service
+    service.close()

@@ -1,115 +1,21 @@
-"""The recorder on real streams: what came before, what is recorded, disks that are full, slow or gone."""
+"""The recorder on real streams: what came before, what is recorded, what is refused."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import textwrap
 import threading
-from collections.abc import Iterator
-from concurrent.futures import Future
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
-from tango_jit.geometry import ScanGeometry
 from tango_jit.recordings import open_recording
 from tango_jit.runs import Run
 from tango_jit.services.making import digest
-from tango_jit.services.recorder import RecorderService
-from tango_jit.services.run_names import numbered
 from tango_jit.services.service import State
-from tango_jit.streams import Dark, Flat, Header, Image, Publisher, SeriesEnd, View
+from tango_jit.streams import Dark, Flat, Header, Image, SeriesEnd
 from tests.events import wait_until
-from tests.runs import picture, place, small_disk, weights
-
-SCAN = ScanGeometry.cone(rows=4, cols=6, pixel_mm=1.0, source_axis_mm=100.0, source_detector_mm=200.0)
-
-
-class Beamline:
-    """The four streams that a recorder listens to, and what the devices are set to."""
-
-    def __init__(self) -> None:
-        names = ("denoised", "weights", "filtered", "projections")
-        self.streams = {name: Publisher("tcp://127.0.0.1:*", budget_bytes=64 << 20) for name in names}
-        self.settings: dict[str, Any] = {"buffer_size": 320}
-        self.k = 0
-        self.look: Any = self.facts
-
-    def facts(self) -> dict[str, dict[str, Any]]:
-        return {"trainer": {"device": "jit/trainer/1", "version": "1", "settings": dict(self.settings)}}
-
-    def recorder(self, **options: Any) -> RecorderService:
-        denoised, weights, filtered, projections = (partial(getattr, s, "endpoint") for s in self.streams.values())
-        service = RecorderService(denoised, weights, filtered, projections, self.look, **options)
-        service.start()
-        return service
-
-    def show(self, *names: str, rows: int = 16, cols: int = 24) -> None:
-        """These are the slices now."""
-        self.streams["filtered"].send(View(1, "ram-lak", dict.fromkeys(names, place(rows, cols))))
-
-    def picture(self, name: str = "xy", **fields: Any) -> int:
-        """Send one more picture; returns its last frame."""
-        self.k += 1
-        self.streams["denoised"].send(picture(self.k, name, **fields))
-        return 60 * self.k + 149
-
-    def close(self) -> None:
-        for stream in self.streams.values():
-            stream.close()
-
-
-@pytest.fixture
-def beamline() -> Iterator[Beamline]:
-    made = Beamline()
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def recorder(beamline, tmp_path) -> Iterator[RecorderService]:
-    service = beamline.recorder()
-    service.write("folder", str(tmp_path))
-    service.write("reserve_mb", 0)
-    seen(service, beamline)
-    yield service
-    service.close()
-
-
-def seen(service: RecorderService, beamline: Beamline) -> None:
-    """The recorder has the view, the weights and one picture."""
-
-    def came() -> bool:  # a subscription takes a while, and who sends does not hear of it
-        if not service._shapes:
-            beamline.show("xy", "xz")
-        if not service._weights:
-            beamline.streams["weights"].send(weights())
-        if not service.values["pictures_waiting"]:
-            beamline.streams["denoised"].send(picture(beamline.k))
-        return bool(service._shapes and service._weights and service.values["pictures_waiting"])
-
-    wait_until(came, what="the first of everything")
-    if beamline.look == beamline.facts:
-        wait_until(lambda: service._watch and service._watch.last, what="the settings")
-
-
-def newest(service: RecorderService) -> int:
-    """The last frame of the newest picture of xy in the file that is written."""
-    path = numbered(Path(service.values["file"]), max(service.values["parts"], 1))
-    if not path.exists():
-        return -1  # it comes with the first picture
-    with Run(path) as run:
-        return run.picture("xy", -1).last_frame if run.count("xy") else -1
-
-
-def finished(service: RecorderService) -> Path:
-    service.finish()
-    wait_until(lambda: not service.values["recording"], what="the end of the run")
-    return Path(service.values["file"])
+from tests.runs import picture, weights
+from tests.services.beamline import SCAN, finished, newest, seen
 
 
 def test_what_came_before_and_what_comes_is_in_the_file(recorder, beamline):
@@ -244,125 +150,6 @@ def test_projections_are_kept_as_a_recording_for_each_series(recorder, beamline)
             assert recording.flat is not None
 
 
-def test_projections_that_fill_the_disk_up_are_complete_as_far_as_they_go(beamline, tmp_path):
-    """In a process of its own: HDF5 crashes easily there."""
-    script = """
-        import sys, time
-        from pathlib import Path
-        import numpy as np
-        from tango_jit.geometry import ScanGeometry
-        from tango_jit.recordings import open_recording
-        from tango_jit.services.projection_file import ProjectionFile
-        from tango_jit.streams import Header, Image, Publisher
-        scan = ScanGeometry.cone(rows=256, cols=256, pixel_mm=1.0, source_axis_mm=1e3, source_detector_mm=2e3)
-        out = Publisher("tcp://127.0.0.1:*", budget_bytes=64 << 20)
-        path = Path(sys.argv[1]) / "p.nxs"
-        file = ProjectionFile(lambda: out.endpoint, path, budget_bytes=1 << 28, full=lambda: "")
-        out.send(Header("a", "raw", scan, True), "header")
-        sent, data = 0, np.ones((256, 256), np.float32)
-        while not (file.trouble and sent > 60):
-            out.send(Image("a", sent, 0.01 * sent, float(sent), data * (sent + 1)))
-            sent += file._header is not None
-            time.sleep(0.02)
-        file.close(10)
-        with open_recording(path) as recording:
-            good = sum(bool((recording.frame(k).data == n + 1).all()) for k, n in enumerate(recording.frame_numbers))
-            print(len(recording), good, file.recorded, file.lost, sent, len(recording.frame_numbers))
-    """
-    with small_disk(tmp_path / "disk", 44) as disk:
-        command = [sys.executable, "-c", textwrap.dedent(script), str(disk)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-        assert done.returncode == 0, done.stderr
-        length, good, recorded, lost, *_ = map(int, done.stdout.split())
-        assert length == good  # no frame in the file is another than was sent
-        assert recorded >= 20
-        assert lost > 0
-
-
-def test_a_full_disk_is_told_and_it_goes_on_by_itself_when_there_is_room(recorder, beamline, tmp_path):
-    with small_disk(tmp_path / "disk", 100) as disk:
-        recorder.write("folder", str(disk))
-        recorder.write("reserve_mb", 20)
-        recorder.record()
-        beamline.picture()
-        wait_until(lambda: recorder.values["pictures_recorded"] > 0, what="a picture")
-        (disk / "other").write_bytes(bytes(60_000_000))
-        wait_until(lambda: recorder.values["state"] == State.ALARM, what="the alarm")
-        assert "nothing is written" in recorder.values["status"]
-        assert "is full" in recorder.values["last_error"]
-        wait_until(lambda: not recorder.values["pictures_waiting"], what="an empty backlog")
-        before, waits = recorder.values["pictures_recorded"], beamline.picture()
-        wait_until(lambda: recorder.values["pictures_waiting"] > 0, what="a picture that waits")
-        with Run(recorder.values["file"]) as run:
-            assert run.ended  # complete as it is
-            assert run.count("xy") == before
-        (disk / "other").unlink()
-        wait_until(lambda: recorder.values["pictures_recorded"] > before, what="pictures again")
-        path = finished(recorder)
-        with Run(path.with_name(f"{path.stem}_2.nxs")) as run:
-            assert run.picture("xy", 0).last_frame == waits  # which came meanwhile
-            assert run.journal()[0]["kind"] == "resumed"
-            assert run.count("xy") == 1
-
-
-def test_what_a_disk_is_too_slow_for_is_counted(beamline, tmp_path):
-    """The writer stands for a while, and more pictures come than memory is there for."""
-    service = beamline.recorder(budget_bytes=4 * picture(0).nbytes)
-    writing = threading.Event()
-    try:
-        service.write("folder", str(tmp_path))
-        service.write("reserve_mb", 0)
-        seen(service, beamline)
-        service.record()
-        wait_until(lambda: service.values["pictures_recorded"] and not service.values["pictures_waiting"], what="rest")
-        recorded, received = service.values["pictures_recorded"], service._subscribers[0].received
-        stands = threading.Event()
-        with service._lock:
-            service._orders.append((Future(), lambda: (stands.set(), writing.wait(30))))
-        service.wake()
-        assert stands.wait(30)
-        for k in range(20):
-            beamline.picture()
-            wait_until(lambda k=k: service._subscribers[0].received > received + k, what="the picture")
-        writing.set()
-        sent = service._subscribers[0].received - received
-
-        def accounted() -> bool:
-            values = service.values
-            return values["pictures_recorded"] - recorded + values["pictures_lost"] == sent
-
-        wait_until(accounted, what="an account of every picture")
-        assert service.values["pictures_lost"] >= 15
-        wait_until(lambda: service.values["state"] == State.ALARM, what="the alarm")
-        assert "lost" in service.values["status"]
-        with Run(finished(service)) as run:
-            assert run.count("xy") == service.values["pictures_recorded"]
-    finally:
-        writing.set()
-        service.close()
-
-
-def test_a_folder_that_goes_away_is_an_alarm_and_no_end(recorder, beamline, tmp_path):
-    folder = tmp_path / "runs"
-    folder.mkdir()
-    recorder.write("folder", str(folder))
-    recorder.record()
-    beamline.picture()
-    wait_until(lambda: recorder.values["pictures_recorded"] > 0, what="a picture")
-    folder.rename(tmp_path / "elsewhere")
-    wait_until(lambda: recorder.values["state"] == State.ALARM, what="the alarm")
-    beamline.picture()
-    (tmp_path / "elsewhere").rename(folder)
-    wait_until(lambda: recorder.values["parts"] == 2, what="work again")
-    last = beamline.picture()
-    wait_until(lambda: newest(recorder) == last, what="all pictures")
-    wait_until(lambda: recorder.values["state"] == State.RUNNING, what="RUNNING")
-    path = finished(recorder)
-    with Run(path.with_name(f"{path.stem}_2.nxs")) as run:
-        assert [run.picture("xy", i).last_frame for i in (-2, -1)] == [last - 60, last]
-    assert recorder.values["pictures_lost"] == 0
-
-
 def test_settings_that_nobody_knows_yet_are_waited_for(beamline, tmp_path):
     answers = threading.Event()
     beamline.look = lambda: (answers.wait(30), {"trainer": {"device": "jit/trainer/1", "trouble": "it is gone"}})[1]
@@ -398,20 +185,6 @@ def test_weights_that_come_after_their_first_picture_are_kept_all_the_same(recor
     wait_until(lambda: recorder.values["state"] == State.RUNNING, what="RUNNING")
     with Run(finished(recorder)) as run:
         assert run.weights(digest(other)) == other
-
-
-def test_a_file_that_is_removed_is_told_and_the_next_part_begins(recorder, beamline):
-    recorder.record()
-    beamline.picture()
-    wait_until(lambda: recorder.values["pictures_recorded"] > 0, what="a picture")
-    path = Path(recorder.values["file"])
-    path.unlink()
-    wait_until(lambda: "its file is gone" in recorder.values["status"], what="the alarm")
-    wait_until(lambda: not recorder._run_now.held, what="another try")
-    last = beamline.picture()
-    wait_until(lambda: recorder.values["parts"] == 2, what="the next part")
-    assert newest(recorder) == last
-    finished(recorder)
 
 
 def test_a_run_without_pictures_says_so(recorder, beamline):

@@ -141,7 +141,7 @@ def test_a_click_puts_the_others_through_the_point(window: Any, system: Any) -> 
     point = np.array(place.origin_mm) + 0.7 * np.array(place.u_mm) + 0.4 * np.array(place.v_mm)
     pixel = 2 * width / area.width()
     for name, axis in (("xz", 1), ("yz", 0)):
-        until(lambda n=name: n in window.session.moved_at, 5, f"{name} is moved")
+        until(lambda n=name: n in window.session.known.settling, 5, f"{name} is moved")
         assert window.session.places[name].center_mm[axis] == pytest.approx(point[axis], abs=4 * pixel)
         told = window.session.places[name].nine
         until(lambda n=name, t=told: np.allclose(system.reconstructor.read_attribute(f"geometry_{n}").value, t))
@@ -333,28 +333,6 @@ def test_what_it_shows_is_kept_as_a_picture(window: Any, system: Any, tmp_path: 
     with Image.open(out) as image:
         assert image.size == (1200, 800)
         assert len(np.unique(np.asarray(image.convert("RGB")).reshape(-1, 3), axis=0)) > 300
-
-
-def test_a_snapshot_of_nothing_says_what_is_missing(screen: str, system: Any, tmp_path: Path) -> None:
-    out = tmp_path / "nothing.png"
-    command = [sys.executable, "-m", "devices.cli", "snapshot", str(out), "--prefix", "nobody", "--patience", "2"]
-    run = subprocess.run(
-        command, env=os.environ | {"TANGO_HOST": system.host}, capture_output=True, text=True, timeout=120
-    )
-    assert run.returncode == 1
-    assert "does not answer" in run.stdout
-    assert "no slices" in run.stdout
-    assert out.exists()
-
-
-def test_without_a_display_it_says_so(system: Any) -> None:
-    environment = {k: v for k, v in os.environ.items() if k not in ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM")}
-    command = [sys.executable, "-m", "devices.cli", "gui"]
-    run = subprocess.run(
-        command, env=environment | {"TANGO_HOST": system.host}, capture_output=True, text=True, timeout=60
-    )
-    assert run.returncode == 1
-    assert "no display" in run.stdout
 
 
 def test_the_servers_did_not_wait_for_it(window: Any, system: Any) -> None:
