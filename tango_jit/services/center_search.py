@@ -1,4 +1,4 @@
-"""A search for the centre of rotation, done in small steps while no frame waits."""
+"""A search for the centre of rotation, done in small steps in the time that frames leave."""
 
 from __future__ import annotations
 

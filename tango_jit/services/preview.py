@@ -1,4 +1,4 @@
-"""Volumes of the whole field of view for orientation, made in small parts while no frame waits."""
+"""Volumes of the whole field of view for orientation, made in small parts in the time that frames leave."""
 
 from __future__ import annotations
 

@@ -226,9 +226,9 @@ class ReconstructorService(Service):
         if self._header is None:
             return
         self._follow_settings()
-        if self._due():
+        if busy := self._due():
             self._update()
-        elif self._pipeline is not None and not len(self._inbox):
+        if self._pipeline is not None and self._spare_time.has_turn(frames_wait=busy or len(self._inbox) > 0):
             self._use_spare_time(self._pipeline)
 
     def _use_spare_time(self, pipeline: Pipeline) -> None:

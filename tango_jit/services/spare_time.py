@@ -1,13 +1,19 @@
-"""What the reconstructor does while no frame waits: the centre of rotation, or else the preview."""
+"""What the reconstructor does while no frame waits: the centre of rotation, or else the preview.
+
+Where frames always wait, it comes about all the same: in some more time, a step at a time.
+"""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from tango_jit.recon.pipeline import Pipeline
 from tango_jit.services.center_search import CenterSearch, SearchError
 from tango_jit.services.preview import Preview, PreviewError, PreviewMaker
+
+EVERY_S = 0.1  # a step of some milliseconds in so long costs frames and slices little
 
 
 class Done(NamedTuple):
@@ -23,6 +29,7 @@ class SpareTime:
 
     def __init__(self, backend: str) -> None:
         self.search, self.preview = CenterSearch(backend), PreviewMaker(backend)
+        self._stepped_s = time.monotonic()
 
     def restart(self, backend: str) -> None:
         """The window is gone: what was asked for begins anew in the next full one, of this backend."""
@@ -40,9 +47,19 @@ class SpareTime:
         """Is there work for the next `step`, whenever it comes?"""
         return self.search.busy or self.preview.busy
 
+    def has_turn(self, *, frames_wait: bool) -> bool:
+        """Is it time for a step?"""
+        return not frames_wait or time.monotonic() - self._stepped_s > EVERY_S
+
     def step(self, pipeline: Pipeline, values: Mapping[str, Any], arrived_s: float, now_s: float) -> Done:
         """Some milliseconds of work, as the settings among the `values` want it. `arrived_s`: when the newest frame
         came."""
+        try:
+            return self._step(pipeline, values, arrived_s, now_s)
+        finally:
+            self._stepped_s = time.monotonic()
+
+    def _step(self, pipeline: Pipeline, values: Mapping[str, Any], arrived_s: float, now_s: float) -> Done:
         try:
             if news := self.search.step(pipeline):
                 return Done(news, trouble=self.search.doubt())

@@ -117,6 +117,24 @@ def test_slices_do_not_wait_for_a_preview(bench, monkeypatch):
     assert bench.slices.wait(Volume).last_frame == VIEWS - 1
 
 
+def test_what_is_asked_for_comes_though_frames_always_wait(bench, monkeypatch):
+    """On a machine that is too slow for its frames preview and centre take their turn."""
+    scan = Scan(CONE)
+    bench = filled(with_previews(bench(), size=SIZE), scan)
+    has_turn, asked = bench.service._spare_time.has_turn, []
+
+    def overloaded(*, frames_wait: bool) -> bool:
+        asked.append(found := has_turn(frames_wait=True))
+        return found
+
+    monkeypatch.setattr(bench.service._spare_time, "has_turn", overloaded)
+    bench.service.make_preview()
+    assert bench.slices.wait(Volume).last_frame == VIEWS - 1
+    bench.service.find_center()
+    wait_until(lambda: bench.values["progress"] == 100, what="the centre")
+    assert 0 < sum(asked) < len(asked) / 2
+
+
 def test_another_filter_makes_the_preview_anew(bench, monkeypatch):
     """Of the new filling of the window alone, and without being asked again."""
     scan = Scan(CONE)
