@@ -8,8 +8,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 
-def test_a_snapshot_of_nothing_says_what_is_missing(screen: str, system: Any, tmp_path: Path) -> None:
+from devices.gui.command import missing_library
+
+
+def test_a_snapshot_of_nothing_says_what_is_missing(system: Any, tmp_path: Path) -> None:
+    if missing := missing_library():
+        pytest.skip(missing)
     out = tmp_path / "nothing.png"
     command = [sys.executable, "-m", "devices.cli", "snapshot", str(out), "--prefix", "nobody", "--patience", "2"]
     run = subprocess.run(
