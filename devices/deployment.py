@@ -24,6 +24,7 @@ from devices.registration import SERVERS, Server, free_port, register
 
 START_S = 180.0  # the first start compiles
 STOP_S = 10.0
+SUMMARY_S = 5.0  # after that a fault is one
 DEFAULT_FOLDER = platformdirs.user_state_path("tango-jit")
 
 
@@ -85,6 +86,7 @@ class Deployment:
                     self.start(server)
                 for server in SERVERS:
                     self._await_device(server)
+                self._await_summary()
             except BaseException:
                 self.down(set(self.processes()) - before)
                 raise
@@ -177,6 +179,16 @@ class Deployment:
                 self._still_there(server.member, deadline)
             except tango.DevFailed:
                 self._still_there(server.member, deadline)
+
+    def _await_summary(self) -> None:
+        """The supervisor may have looked at who began after it: what it says is to be of now."""
+        proxy = tango.DeviceProxy(f"tango://{self.recorded()['tango_host']}/{self.devices['supervisor']}")
+        deadline = time.monotonic() + SUMMARY_S
+        while time.monotonic() < deadline:
+            with suppress(tango.DevFailed):
+                if proxy.command_inout("State") != tango.DevState.FAULT:
+                    return
+            time.sleep(0.1)
 
     def _still_there(self, name: str, deadline: float) -> None:
         """One wait between two tries; raises when the process is gone or the time is over."""
