@@ -65,7 +65,7 @@ class jit_status(JitMacro):
 
 
 class jit_wait_accuracy(JitMacro):
-    """Wait until the denoiser is at least this accurate: 1 is no denoising, 0.5 perfect."""
+    """Wait until the accuracy of the denoiser is this or less: 1 is no denoising, 0.5 perfect."""
 
     param_def = [
         ["accuracy", Type.Float, 0.7, "the accuracy to wait for, more than 0 and less than 1"],
@@ -84,7 +84,7 @@ class jit_wait_accuracy(JitMacro):
             lambda: (now() or 1.0) <= accuracy,
             timeout_s,
             lambda: f"accuracy is {shown(now())}; {self.status_of(denoiser)}",
-            f"an accuracy of {accuracy:g}",
+            f"an accuracy of {accuracy:g} or less",
         )
         self.output(f"accuracy is {shown(now())}")
 
