@@ -28,7 +28,8 @@ def wait_for_accuracy(slices: LiveSlices, accuracy: float = 0.7, timeout_s: floa
         if now and now <= accuracy:  # without a value it is 0 or None
             return float(now)
         if time.monotonic() > deadline:
-            raise TimeoutError(f"expected an accuracy of {accuracy:g} or less within {timeout_s:g} s, got {now or 'none yet'}")
+            wanted = f"expected an accuracy of {accuracy:g} or less within {timeout_s:g} s"
+            raise TimeoutError(f"{wanted}, got {now or 'none yet'}")
         yield from bps.sleep(LOOK_S)
 
 

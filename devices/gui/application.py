@@ -103,7 +103,8 @@ def snapshot(devices: Mapping[str, str], path: Path, size: tuple[int, int], pati
     def complete() -> bool:
         session = window.session
         answers = len(session.looks) == len(session.devices)
-        return answers and bool(session.names) and set(session.names) <= set(session.pictures)
+        pictures = bool(session.names) and set(session.names) <= set(session.pictures)
+        return answers and pictures and window.space.is_drawn  # its first drawing may have to be compiled
 
     def look() -> None:
         if complete() or time.monotonic() > deadline:

@@ -96,6 +96,11 @@ class Space(QWidget):
             self._fitted = True
             self.fit()
 
+    @property
+    def is_drawn(self) -> bool:
+        """Is there a picture to be seen?"""
+        return self._image is not None
+
     def fit(self) -> None:
         """Look at the whole field of view."""
         size = max(self.width(), 1), max(self.height(), 1)

@@ -42,6 +42,7 @@ COLOURS = {
     "UNKNOWN": "#7a5a9a",
 }
 GONE = "#555a62"
+NARROW = 1300  # pixels
 
 
 class Window(QMainWindow):
@@ -68,7 +69,7 @@ class Window(QMainWindow):
         )
         self.setCorner(Qt.Corner.BottomRightCorner, right)
         space = self._dock("3-D", self._with_slider(), left)
-        place, journal = self._dock("slice in numbers", self.numbers, left), self._dock("journal", self.journal, left)
+        place, journal = self._dock("slice", self.numbers, left), self._dock("journal", self.journal, left)
         self.tabifyDockWidget(journal, place)
         contrast = self._dock("contrast", self.contrast, right)
         controls = self._dock("controls", self._scrolled(self.controls), right)
@@ -81,6 +82,7 @@ class Window(QMainWindow):
             ([space, contrast], [400, 300], Qt.Orientation.Horizontal),
             ([space, place, contrast, controls], [480, 300, 330, 450], Qt.Orientation.Vertical),
         )
+        self._on_the_right, self._place = (contrast, settings, controls), place
         self._shown = False
         self.grid.pointed.connect(self._tell)
         self.space.pointed.connect(self._tell)
@@ -185,6 +187,10 @@ class Window(QMainWindow):
             QTimer.singleShot(0, self._arrange)
 
     def _arrange(self) -> None:
+        if self.width() < NARROW:
+            for dock in self._on_the_right:  # where pictures would have no room beside them
+                self.tabifyDockWidget(self._place, dock)
+            self._place.raise_()
         for docks, sizes, direction in self._sizes:
             self.resizeDocks(docks, sizes, direction)
         self._restore()

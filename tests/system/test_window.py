@@ -319,6 +319,20 @@ def test_servers_die_and_come_back_under_it(window: Any, system: Any) -> None:
     until(lambda: window.session.looks["denoiser"].events, what="its events")
 
 
+def test_on_a_small_screen_pictures_have_most_of_it(window: Any, system: Any) -> None:
+    from devices.gui.window import Window
+
+    small = Window(dict(window.session.devices), remember=False)
+    small.resize(1024, 700)
+    small.show()
+    try:
+        until(lambda: small.grid.width() > 580, what="room for pictures")
+        until(lambda: small.grid.panes["xy", "denoised"].values is not None, 60, "a picture")
+    finally:
+        small.close()
+        settle()
+
+
 def test_what_it_shows_is_kept_as_a_picture(window: Any, system: Any, tmp_path: Path) -> None:
     """`tango-jit snapshot` in a process of its own, without a display."""
     out = tmp_path / "shown.png"
