@@ -126,7 +126,7 @@ READINGS = (
         format="%5.1f",
         default=0.0,
     ),
-    Signal("actual_rate_hz", "float", "Frames per second as sent.", unit="Hz", format="%6.1f"),
+    Signal("actual_rate_hz", "float", "Frames per second as sent.", unit="Hz", format="%6.1f", kept_an_hour=True),
     Signal(
         "lateness_ms",
         "float",
@@ -135,6 +135,7 @@ READINGS = (
         warning=(None, 1_000),
         alarm=(None, 10_000),
         format="%7.1f",
+        kept_an_hour=True,
     ),
     Signal("lateness_p50_ms", "float", "Median lateness of the last 1000 frames.", unit="ms", format="%7.2f"),
     Signal("lateness_p99_ms", "float", "99 % of the last 1000 frames were no later.", unit="ms", format="%7.2f"),

@@ -21,7 +21,8 @@ class Signal:
     or image). `minimum` and `maximum` are inclusive limits of what may be written; `warning` and `alarm` are
     (low, high) bounds of what is normal, None on a side for no bound. `choices` are the labels of an enum:
     UPPERCASE identifiers. `writable` signals are settings and remembered over a restart if `memorized`.
-    `pushed` signals are announced when they change; images never are (their frame number is).
+    `pushed` signals are announced when they change; images never are (their frame number is). What `kept_an_hour` is in
+    the signal `hour` of its service too.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Signal:
     level: Level = "operator"
     dtype: str = ""
     format: str = ""
+    kept_an_hour: bool = False
 
     def __post_init__(self) -> None:
         if not self.name.isidentifier() or self.name != self.name.lower():

@@ -13,7 +13,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import tango
+from numpy.typing import NDArray
 
 from devices.errors import said
 from devices.facts import plain
@@ -29,7 +31,8 @@ BELL = "frame_number_"  # attributes whose event tells of a new picture begin so
 class Seen:
     """One look at a device. `trouble` says why there is none: then the rest is empty.
 
-    `values` as JSON has them (an enum as its label; None: not known); `settings` are the names that can be written.
+    `values` as JSON has them (an enum as its label; None: not known); `settings` are the names that can be written;
+    `past` has the times (s since the epoch) and values (2, n) of figures before the connection.
     """
 
     member: str
@@ -39,6 +42,7 @@ class Seen:
     status: str = ""
     values: Mapping[str, Any] = field(default_factory=dict)
     settings: frozenset[str] = frozenset()
+    past: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     events: bool = True  # frame numbers come as events
     trouble: str = ""
 
@@ -71,6 +75,7 @@ class Look:
         self._told, self._rung = told, rung
         self._proxy: Any = None
         self._kinds: dict[str, Any] = {}
+        self._past: Mapping[str, NDArray[np.float64]] = {}
         self._listed_at = 0.0
         self._bells: dict[str, int] = {}  # frame number -> subscription
         self._silent: set[str] = set()  # those whose events do not come
@@ -133,6 +138,7 @@ class Look:
             "" if status.has_failed else str(status.value),
             values,
             settings,
+            self._past,
             events=all(n in self._bells and n not in self._silent for n in values if n.startswith(BELL)),
         )
 
@@ -140,6 +146,7 @@ class Look:
         if self._proxy is None:
             proxy = tango.DeviceProxy(self.device)
             proxy.set_timeout_millis(ANSWER_MS)
+            self._past = _hour(proxy)
             self._proxy, self._listed_at = proxy, 0.0
         if time.monotonic() - self._listed_at > LISTED_EVERY_S or not self._listed_at:
             kinds = {k.name: k for k in self._proxy.attribute_list_query_ex() if k.name not in ("State", "Status")}
@@ -178,6 +185,15 @@ class Look:
         self._bells, self._silent, self._proxy = {}, set(), None
         with self._lock:
             self._numbers = {}
+
+
+def _hour(proxy: Any) -> dict[str, NDArray[np.float64]]:
+    """What a device remembers of its figures; one of another make remembers nothing."""
+    hour, rows = proxy.read_attributes(["hour", "hour_rows"])
+    if any(one.has_failed or one.quality == tango.AttrQuality.ATTR_INVALID for one in (hour, rows)):
+        return {}
+    table = dict(zip(rows.value.split(","), hour.value, strict=True))
+    return {name: np.array([table["time"], row]) for name, row in table.items() if name != "time"}
 
 
 class _Bell:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from devices.watch.history import History
 from devices.watch.look import Seen
@@ -16,14 +17,13 @@ BLUE, ORANGE, GREEN, RED, GREY = (92, 150, 255), (235, 160, 60), (96, 200, 110),
 
 class Curve(NamedTuple):
     """One figure: whose attribute it is, its name in the legend, its colour; `band` is an attribute that says how
-    far it may be off, `history` one that has its past. `scale` multiplies what is read."""
+    far it may be off. `scale` multiplies what is read."""
 
     member: str
     attribute: str
     title: str
     colour: tuple[int, int, int]
     band: str = ""
-    history: str = ""
     scale: float = 1.0
 
 
@@ -39,8 +39,8 @@ PLOTS = (
         "accuracy",
         "",
         (
-            Curve("denoiser", "accuracy", "slices", BLUE, "accuracy_band", "accuracy_history"),
-            Curve("trainer", "patch_accuracy", "patches", ORANGE, "patch_accuracy_band", "accuracy_history"),
+            Curve("denoiser", "accuracy", "slices", BLUE, "accuracy_band"),
+            Curve("trainer", "patch_accuracy", "patches", ORANGE, "patch_accuracy_band"),
         ),
     ),
     Plot("loss", "", (Curve("trainer", "loss", "loss", ORANGE),), True),
@@ -89,22 +89,33 @@ class Followed:
 
     def take(self, seen: Seen) -> None:
         """A look at the device of the curve; one that failed is a gap. The first that did not brings its past."""
-        value = seen.values.get(self.curve.attribute)
-        number = np.nan if value is None else self.curve.scale * float(value)
-        if self._logarithmic and not number > 0:
-            number = np.nan
-        if not self.remembered and self.curve.history and not seen.trouble:
-            past = np.array(seen.values.get(self.curve.history) or np.zeros((2, 0)), np.float64)
-            if past.ndim == 2 and past.shape[0] == 2 and past.size:
-                past[0] -= max(past[0, -1] - seen.at_s, 0)  # the clock of its computer is ahead of ours
-                self.history.before(past.T)
+        if not self.remembered and not seen.trouble:
+            self._take_past(seen)
             self.remembered = True
-        self.history.add(seen.at_s, number)
+        told, band = seen.values.get(self.curve.attribute), seen.values.get(self.curve.band)
+        number = self._shown(np.array([np.nan if told is None else float(told)]))[0]
+        self.history.add(seen.at_s, float(number))
         if self.curve.band:
-            told = seen.values.get(self.curve.band)
-            band = np.nan if told is None else float(told)
-            self.low.add(seen.at_s, number - band)
-            self.high.add(seen.at_s, number + band)
+            off = np.nan if band is None else float(band)
+            self.low.add(seen.at_s, float(number) - off)
+            self.high.add(seen.at_s, float(number) + off)
+
+    def _take_past(self, seen: Seen) -> None:
+        past = seen.past.get(self.curve.attribute)
+        if past is None or not past.size:
+            return
+        at = past[0] - max(past[0, -1] - seen.at_s, 0)  # the clock of its computer may be ahead of ours
+        values = self._shown(past[1])
+        self.history.before(zip(at, values, strict=True))
+        band = seen.past.get(self.curve.band)
+        if band is not None:
+            self.low.before(zip(at, values - band[1], strict=True))
+            self.high.before(zip(at, values + band[1], strict=True))
+
+    def _shown(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """In the unit of the plot; NaN where it has no place."""
+        shown = self.curve.scale * values
+        return np.where(shown > 0, shown, np.nan) if self._logarithmic else shown
 
 
 def followed() -> Iterator[tuple[Plot, list[Followed]]]:

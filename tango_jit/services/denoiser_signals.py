@@ -73,6 +73,7 @@ READINGS = (
         "streaks or motion); see evidence.",
         format="%6.4f",
         warning=(None, 1.0),
+        kept_an_hour=True,
     ),
     Signal(
         "accuracy_band",
@@ -80,6 +81,7 @@ READINGS = (
         "The accuracy is right within so much, 95 times of 100.",
         format="%6.4f",
         level="expert",
+        kept_an_hour=True,
     ),
     Signal(
         "share",
@@ -89,6 +91,7 @@ READINGS = (
         unit="%",
         format="%5.1f",
         level="expert",
+        kept_an_hour=True,
     ),
     Signal(
         "streaks",
@@ -119,9 +122,12 @@ READINGS = (
         warning=(None, 2_000),
         alarm=(None, 10_000),
         format="%6.1f",
+        kept_an_hour=True,
     ),
     Signal("inference_ms", "float", "Time of the network for one slice.", unit="ms", format="%6.1f"),
-    Signal("rate_hz", "float", "Denoised slices per second, all together.", unit="Hz", format="%6.2f"),
+    Signal(
+        "rate_hz", "float", "Denoised slices per second, all together.", unit="Hz", format="%6.2f", kept_an_hour=True
+    ),
     Signal("slices_denoised", "int", "Slices published since the start."),
     Signal("slices_dropped", "int", "Slices that were passed over because newer ones had come.", level="expert"),
     Signal(

@@ -1,13 +1,17 @@
-"""Figures over the last seconds: rates, latencies, curves. Times are arguments."""
+"""Figures over time: rates, curves, the last hour. Times are arguments."""
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 STOPPED_S = 2.0
+HOUR_EVERY_S = 10.0
+HOUR_POINTS = 361
 
 
 class Rate:
@@ -53,3 +57,29 @@ class Curve:
     def array(self) -> NDArray[np.float64]:
         """(2, n): times in s since the epoch, values."""
         return np.array(self._points, np.float64).reshape(-1, 2).T.copy()
+
+
+class Hour:
+    """What some figures were over the last hour, a column every 10 s; where nobody worked one of no numbers."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._names = tuple(names)
+        self._columns: deque[tuple[float, ...]] = deque(maxlen=HOUR_POINTS)
+
+    def add(self, now_s: float, values: Mapping[str, Any]) -> bool:
+        """Take the figures of now if the next column is due; was it?"""
+        while self._columns and self._columns[-1][0] > now_s:  # the clock was set back
+            self._columns.pop()
+        since_s = now_s - self._columns[-1][0] if self._columns else HOUR_EVERY_S
+        if since_s < HOUR_EVERY_S:
+            return False
+        if since_s > 3 * HOUR_EVERY_S:
+            self._columns.append((now_s - HOUR_EVERY_S, *(np.nan for _ in self._names)))
+        self._columns.append((now_s, *(float(values[name]) for name in self._names)))
+        while self._columns[0][0] < now_s - HOUR_EVERY_S * (HOUR_POINTS - 1):
+            self._columns.popleft()
+        return True
+
+    def array(self) -> NDArray[np.float64]:
+        """(1 + figures, n): times in s since the epoch, then a row for each figure."""
+        return np.array(self._columns, np.float64).reshape(-1, 1 + len(self._names)).T.copy()

@@ -166,8 +166,15 @@ COUNTS = (
     ),
 )
 FIGURES = (
-    Signal("fill", "float", "How much of the angle span of a window is there.", format="%5.2f", default=0.0),
-    Signal("frame_rate_hz", "float", "Frames that arrive per second.", unit="Hz", format="%6.1f"),
+    Signal(
+        "fill",
+        "float",
+        "How much of the angle span of a window is there.",
+        format="%5.2f",
+        default=0.0,
+        kept_an_hour=True,
+    ),
+    Signal("frame_rate_hz", "float", "Frames that arrive per second.", unit="Hz", format="%6.1f", kept_an_hour=True),
     Signal("rate_hz", "float", "Slices per second, all together.", unit="Hz", format="%6.2f"),
     Signal(
         "latency_ms",
@@ -177,6 +184,7 @@ FIGURES = (
         warning=(None, 2_000),
         alarm=(None, 10_000),
         format="%6.1f",
+        kept_an_hour=True,
     ),
     Signal("reconstruction_ms", "float", "Backprojection of all slices in one update.", unit="ms", format="%6.1f"),
     Signal("memory_mb", "float", "Resident memory of this server.", unit="MB", format="%7.0f", level="expert"),

@@ -12,13 +12,14 @@ import re
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from enum import Enum
 from types import MappingProxyType
 from typing import Any, ClassVar, TypeVar
 
+from tango_jit.services.rates import HOUR_EVERY_S, HOUR_POINTS, Hour
 from tango_jit.signals import Signal
 
 log = logging.getLogger(__name__)
@@ -56,6 +57,16 @@ LAST_ERROR = Signal(
 )
 
 
+def hour(signals: Iterable[Signal]) -> tuple[Signal, ...]:
+    """The signals of the last hour of those that are kept so long; none: there is none."""
+    names = [signal.name for signal in signals if signal.kept_an_hour]
+    if not names:
+        return ()
+    told = f"The last hour, a column every {HOUR_EVERY_S:g} s: time (s since the epoch), {', '.join(names)}."
+    rows = Signal("hour_rows", "str", "What the rows of hour are.", default=",".join(["time", *names]), level="expert")
+    return Signal("hour", "float", told, shape=(1 + len(names), HOUR_POINTS), level="expert"), rows
+
+
 class Service:
     """A worker thread around an engine; subclasses give `SIGNALS`, `open`, `turn`, `shut` and `health`.
 
@@ -68,7 +79,7 @@ class Service:
     @classmethod
     def table(cls) -> tuple[Signal, ...]:
         """The signals that every instance has."""
-        return (*cls.SIGNALS, RUNNING, LAST_ERROR)
+        return (*cls.SIGNALS, *hour(cls.SIGNALS), RUNNING, LAST_ERROR)
 
     def __init__(self, clock: Clock = time.time) -> None:
         self.clock = clock
@@ -85,6 +96,7 @@ class Service:
         self._worker: threading.Thread | None = None
         self._at_rest = True  # no worker looks for orders
         self._kept_at = -1.0
+        self._hour = Hour([signal.name for signal in self.SIGNALS if signal.kept_an_hour])
         self._orders: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
 
     # ---- what doors use
@@ -257,6 +269,8 @@ class Service:
     def _keep_house(self) -> None:
         self._kept_at = self.clock()
         self.publish(**self.counters())
+        if "hour" in self._signals and self._hour.add(self._kept_at, self._values):
+            self.publish(hour=self._hour.array())
         self.set_state(*self.health())
 
     def obey(self) -> None:

@@ -12,6 +12,7 @@ from devices.gui.command import opened
 from devices.watch.command import devices_to_show
 from devices.watch.history import History
 from devices.watch.look import Look, Seen
+from devices.watch.plots import Curve, Followed
 from devices.watch.worker import Newest
 from tests.events import wait_until
 
@@ -35,6 +36,24 @@ def test_what_a_device_remembers_comes_before_what_was_seen() -> None:
     empty = History(length_s=100)
     empty.before([(500.0, 5.0), (300.0, 3.0)])
     assert empty.array().T.tolist() == [[500, 5]]
+
+
+def test_curves_begin_with_the_hour_before_somebody_looked() -> None:
+    """In the unit of their plot, of a computer whose clock is 50 s ahead; and only once."""
+    past = {
+        "accuracy": np.array([[100, 110, 120], [0.6, np.nan, 0.5]]),
+        "accuracy_band": np.array([[0] * 3, [0.1] * 3]),
+    }
+    accuracy = Followed(Curve("denoiser", "accuracy", "", (0, 0, 0), "accuracy_band"), logarithmic=False)
+    for now in (70.0, 71.0):
+        accuracy.take(Seen("denoiser", "", now, values={"accuracy": 0.7, "accuracy_band": 0.2}, past=past))
+    np.testing.assert_allclose(accuracy.history.array(), [[50, 60, 70, 71], [0.6, np.nan, 0.5, 0.7]])
+    np.testing.assert_allclose(accuracy.low.array()[1], [0.5, np.nan, 0.4, 0.5])
+    np.testing.assert_allclose(accuracy.high.array()[1], [0.7, np.nan, 0.6, 0.9])
+    fill = Followed(Curve("trainer", "buffer_fill", "", (0, 0, 0), scale=100), logarithmic=True)
+    fill.take(Seen("trainer", "", 60.0, trouble="gone"))
+    fill.take(Seen("trainer", "", 70.0, values={}, past={"buffer_fill": np.array([[30, 40, 50], [0, 0.5, 1]])}))
+    np.testing.assert_allclose(fill.history.array(), [[30, 40, 50, 60, 70], [np.nan, 50, 100, np.nan, np.nan]])
 
 
 def test_a_worker_does_the_newest_of_each_kind() -> None:

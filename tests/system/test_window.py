@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -319,15 +320,18 @@ def test_servers_die_and_come_back_under_it(window: Any, system: Any) -> None:
     until(lambda: window.session.looks["denoiser"].events, what="its events")
 
 
-def test_on_a_small_screen_pictures_have_most_of_it(window: Any, system: Any) -> None:
+def test_another_window_has_the_past_and_on_a_small_screen_large_pictures(window: Any, system: Any) -> None:
     from devices.gui.window import Window
 
+    opened = time.time()
     small = Window(dict(window.session.devices), remember=False)
     small.resize(1024, 700)
     small.show()
     try:
         until(lambda: small.grid.width() > 580, what="room for pictures")
         until(lambda: small.grid.panes["xy", "denoised"].values is not None, 60, "a picture")
+        for curve in (("trainer", "loss"), ("reconstructor", "frame_rate_hz"), ("detector", "lateness_ms")):
+            until(lambda c=curve: small.curves.histories[c].array()[0, 0] < opened - 10, 10, f"the past of {curve}")
     finally:
         small.close()
         settle()
