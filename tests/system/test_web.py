@@ -11,6 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -224,6 +225,24 @@ def test_a_page_elsewhere_cannot_read_under_a_name_of_its_own(address):
     for path in ("", "state", "slices/xy/raw.png"):
         status, text = refused(address, path, headers={"Host": "pictures.example:8420"})
         assert (status, "got pictures.example" in text) == (421, True)
+
+
+def test_too_many_pictures_at_once_are_refused_and_the_page_goes_on(address):
+    """A hundred phones: who comes late is told to try again, which a page does with the next picture."""
+
+    def ask(number: int) -> int:
+        try:
+            with urllib.request.urlopen(f"{address}space.png?width=800&azimuth={number}", timeout=PATIENCE_S) as answer:
+                return answer.status
+        except urllib.error.HTTPError as refusal:
+            with refusal:
+                return refusal.code
+
+    with ThreadPoolExecutor(100) as phones:
+        found = list(phones.map(ask, range(100)))
+    assert set(found) == {200, 503}
+    assert found.count(200) >= 24
+    wait_until(lambda: ask(0) == 200, PATIENCE_S, "a picture for the next")
 
 
 def test_a_dead_server_is_told_and_comes_back(browser, address, running):
