@@ -56,7 +56,7 @@ $(VENV)/installed-gui: $(VENV)/installed
 	touch $@
 
 test: venv
-	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile $(ARGS)
 
 lint: venv
 	$(BIN)/ruff check .

@@ -104,7 +104,7 @@ def snapshot(devices: Mapping[str, str], path: Path, size: tuple[int, int], pati
         session = window.session
         answers = len(session.looks) == len(session.devices)
         pictures = bool(session.names) and set(session.names) <= set(session.pictures)
-        return answers and pictures and window.space.is_drawn  # its first drawing may have to be compiled
+        return answers and pictures and window.space.is_complete  # its first drawing may have to be compiled
 
     def look() -> None:
         if complete() or time.monotonic() > deadline:
@@ -119,6 +119,8 @@ def snapshot(devices: Mapping[str, str], path: Path, size: tuple[int, int], pati
     missing += [f"slice {name}: no picture" for name in window.session.names if name not in window.session.pictures]
     if not window.session.names:
         missing.append("no slices")
+    elif not window.space.is_complete:
+        missing.append("3-D view: not drawn yet")
     if not window.grab().save(str(path)):
         raise OSError(f"{path}: expected a file that can be written, of a kind that Qt knows (png, jpg)")
     window.close()

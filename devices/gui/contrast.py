@@ -1,4 +1,4 @@
-"""Levels and colours: a histogram that is dragged, for attenuation, differences and uncertainties apart."""
+"""Levels and colours: a histogram that is dragged, for each group of pictures (see GROUPS) apart."""
 
 from __future__ import annotations
 

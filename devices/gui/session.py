@@ -148,12 +148,12 @@ class Session(QObject):
 
     def _take(self, found: Picture | Preview) -> None:
         if isinstance(found, Preview):
+            self.known.take_preview()
             self.preview.emit(found)
         elif self.known.take(found):
             self.picture.emit(found)
 
     def _failed(self, text: str) -> None:
-        self.known.failed()
         self.said.emit(text, True)
 
     # ---- places
@@ -187,8 +187,8 @@ class Session(QObject):
         return ()
 
     def _answered(self, member: str, order: str, trouble: str) -> None:
-        if trouble:
-            self.known.refused(order)
+        if trouble and (name := self.known.refused(order)):
+            self.placed.emit(name)
         if member in self._threads:
             self._threads[member].now()
         self.said.emit(f"{member}: {order}: {trouble}" if trouble else f"{member}: {order}", bool(trouble))

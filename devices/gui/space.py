@@ -15,6 +15,7 @@ from PyQt6.QtWidgets import QWidget
 
 from devices.gui.contrast import Contrast
 from devices.gui.session import Session
+from devices.watch.looks import why_no_pictures
 from devices.watch.pictures import Preview, colour_of
 from devices.watch.worker import Newest
 from tango_jit.view import Camera, Haze, Hit, Plane, hit, placing, render, textured, whole
@@ -36,7 +37,7 @@ class Space(QWidget):
 
     pointed = pyqtSignal(str)
     chosen = pyqtSignal(str)  # a slice that was taken by the mouse
-    _rendered = pyqtSignal(object)  # QImage, from the thread that renders
+    _rendered = pyqtSignal(object, bool)  # QImage, from the thread that renders
 
     def __init__(self, session: Session, contrast: Contrast) -> None:
         super().__init__()
@@ -53,6 +54,7 @@ class Space(QWidget):
         self._name, self._moved = "", False
         self._at = QPoint()
         self._image: QImage | None = None
+        self.is_complete = False  # every slice is seen with its picture
         self._coarse, self._textures = False, dict[str, tuple[tuple[object, ...], Colours]]()
         self._worker = Newest("3-D view", lambda text: session.said.emit(f"3-D view: {text}", True))
         session.workers.append(self._worker)
@@ -96,11 +98,6 @@ class Space(QWidget):
             self._fitted = True
             self.fit()
 
-    @property
-    def is_drawn(self) -> bool:
-        """Is there a picture to be seen?"""
-        return self._image is not None
-
     def fit(self) -> None:
         """Look at the whole field of view."""
         size = max(self.width(), 1), max(self.height(), 1)
@@ -143,10 +140,11 @@ class Space(QWidget):
         )
         size = max(int(self.width() / part), 1), max(int(self.height() / part), 1)
         planes, haze, camera = list(self.planes().values()), self._haze, self.camera
-        self._worker.put("picture", lambda: self._rendered.emit(_image(render(planes, haze, camera, size))))
+        complete = bool(planes) and set(self._session.names) <= set(self._session.pictures)
+        self._worker.put("picture", lambda: self._rendered.emit(_image(render(planes, haze, camera, size)), complete))
 
-    def _take_image(self, image: QImage) -> None:
-        self._image = image
+    def _take_image(self, image: QImage, complete: bool) -> None:
+        self._image, self.is_complete = image, complete
         self.update()
 
     def paintEvent(self, event: QPaintEvent | None) -> None:
@@ -166,13 +164,9 @@ class Space(QWidget):
             painter.drawText(self.rect(), Qt.AlignmentFlag.AlignCenter, self._why_empty())
 
     def _why_empty(self) -> str:
-        seen = self._session.looks.get("reconstructor")
-        if seen is None:
-            here = "reconstructor" in self._session.devices
-            return "looking for the reconstructor" if here else "no reconstructor here"
         if self._session.places:
             return "preparing the 3-D view ..."
-        return seen.trouble or f"no slices yet\n{seen.status}"
+        return why_no_pictures(self._session.devices, self._session.looks)
 
     def _box(self, painter: QPainter, corners: NDArray[np.float64], *, behind: bool) -> None:
         """The edges of the field of view behind the slices, or in front of them, and the directions of x, y and z."""

@@ -53,7 +53,8 @@ class Window(QMainWindow):
         self.session = Session(devices)
         self._remember = remember
         self.setWindowTitle(f"tango-jit   {devices.get('denoiser', next(iter(devices.values()), ''))}")
-        self.resize(1680, 1000)
+        screen = self.screen()
+        self.resize(QSize(1680, 1000) if screen is None else QSize(1680, 1000).boundedTo(screen.availableSize()))
         self.contrast = Contrast()
         self.grid, self.space = Grid(self.session, self.contrast), Space(self.session, self.contrast)
         self.curves, self.controls = Curves(self.session), Controls(self.session)

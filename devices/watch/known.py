@@ -13,6 +13,7 @@ from devices.watch.looks import changes, is_missed, places_of, silent, source_of
 from devices.watch.pictures import Picture, PictureReader
 from tango_jit.geometry import SliceGeometry
 
+PREVIEW_AGAIN_S = 30.0  # one that did not come is asked for again: it is large, and the link may be slow
 SETTLING_S = 2.0  # so long a slice that was brought somewhere is thought to be there, whatever is told
 
 
@@ -45,7 +46,9 @@ class Known:
         self._kinds = frozenset({"raw", "denoised"})
         self._reader = reader
         self._told_by_reconstructor = False  # until then places are those of the pictures
-        self._preview_number = -1  # of the one that was asked for
+        self._told: dict[str, SliceGeometry] = {}  # where slices are
+        self._preview = -1  # the number of the one that came
+        self._preview_asked = -1, -math.inf  # the number of the one that was asked for, and when
 
     @property
     def source(self) -> str:
@@ -84,9 +87,9 @@ class Known:
         self.pictures[picture.name] = picture
         return True
 
-    def failed(self) -> None:
-        """Something could not be read: the preview is asked for again, it may have been that."""
-        self._preview_number = -1
+    def take_preview(self) -> None:
+        """The one that was asked for has come."""
+        self._preview = self._preview_asked[0]
 
     def silent(self) -> list[Seen]:
         """Looks, to be taken, for devices whose call hangs: they tell nothing."""
@@ -97,7 +100,8 @@ class Known:
         """Names of slices that lie elsewhere, and are there others."""
         self._told_by_reconstructor = seen.member == "reconstructor"
         places, now = {}, time.monotonic()
-        for name, told in places_of(seen).items():
+        self._told = places_of(seen)
+        for name, told in self._told.items():
             settled = now - self.settling.get(name, -math.inf) > SETTLING_S
             places[name] = told if settled or name not in self.places else self.places[name]
         placed = tuple(name for name, place in places.items() if self.places.get(name) != place)
@@ -125,10 +129,13 @@ class Known:
         self.places[name] = place
         self.settling[name] = time.monotonic()
 
-    def refused(self, order: str) -> None:
-        """An order was: a slice is where the next look says."""
-        if order.startswith("move "):
-            self.settling.pop(order.removeprefix("move "), None)
+    def refused(self, order: str) -> str:
+        """An order was. A slice that was to move is where it was told to be: its name, or "" for another order."""
+        name = order.removeprefix("move ")
+        if name == order or self.settling.pop(name, None) is None or name not in self._told:
+            return ""
+        self.places[name] = self._told[name]
+        return name
 
     def _want(self, name: str) -> None:
         self._reader.want(self.source, name, self._kinds)
@@ -140,8 +147,11 @@ class Known:
                 if is_missed(seen, name, self.pictures.get(name)):
                     self._want(name)
         number = seen.values.get("preview_frame_number") if seen.member == "reconstructor" else None
-        if number is not None and number >= 0 and number != self._preview_number:
-            self._preview_number = number
+        asked, at_s = self._preview_asked
+        if number is None or number < 0 or number == self._preview:
+            return
+        if number != asked or time.monotonic() - at_s > PREVIEW_AGAIN_S:
+            self._preview_asked = number, time.monotonic()
             self._reader.want_preview()
 
 

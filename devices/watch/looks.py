@@ -27,9 +27,10 @@ def teller_of_places(members: Collection[str], looks: Mapping[str, Seen], known:
 
 def why_no_pictures(members: Collection[str], looks: Mapping[str, Seen]) -> str:
     """In words, where there are no slices."""
-    seen = looks.get("reconstructor")
+    teller = "reconstructor" if "reconstructor" in members else source_of(members, looks)
+    seen = looks.get(teller)
     if seen is None:
-        return "looking for the reconstructor" if "reconstructor" in members else "there is no reconstructor here"
+        return f"looking for the {teller}" if teller in members else "there is no reconstructor here"
     return seen.trouble or f"no slices yet: {seen.status}"
 
 
@@ -49,7 +50,10 @@ def changes(before: Seen | None, seen: Seen) -> Iterator[tuple[str, bool]]:
 def is_missed(seen: Seen, name: str, picture: Picture | None) -> bool:
     """Should the picture of a slice have come and did not? One whose read failed is not told again by an event."""
     number = seen.values.get(f"{BELL}{name}")
-    late = picture is None or (picture.at_s < seen.at_s - 1 and picture.figures.get("frame_number") != number)
+    if picture is None or picture.source != seen.member:
+        late = True
+    else:
+        late = picture.at_s < seen.at_s - 1 and picture.figures.get("frame_number") != number
     return number is not None and number >= 0 and late
 
 

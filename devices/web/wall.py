@@ -81,6 +81,7 @@ class Wall:
         with self._lock:
             if isinstance(found, Preview):
                 self._preview, self._previews = found, self._previews + 1
+                self._known.take_preview()
                 return
             before = self._known.pictures.get(found.name)
             if not self._known.take(replace(found, images=images_of(found))):
@@ -95,8 +96,6 @@ class Wall:
                 self._levels[group] = drawing.levels_of(images, group, levels)
 
     def _failed(self, text: str) -> None:
-        with self._lock:
-            self._known.failed()
         self._say(text, True)
 
     def _say(self, text: str, trouble: bool) -> None:
@@ -156,7 +155,7 @@ class Wall:
     def _slice(self, name: str) -> dict[str, Any]:
         picture = self._known.pictures.get(name)
         edge = colour_of(list(self._known.places), name)
-        if picture is None:
+        if picture is None or picture.source != self._known.source:
             return {"name": name, "edge": edge, "at": 0, "kinds": []}
         shown = dict(picture.figures) | drawing.scale_bar(picture)
         at = {"at": picture.at_s, "made": self._made.get(name)}

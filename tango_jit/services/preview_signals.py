@@ -52,7 +52,7 @@ FIGURES = (
     Signal(
         "preview_ms",
         "float",
-        "Work that the last preview took, in parts between frames.",
+        "Work that the last preview took, in parts.",
         unit="ms",
         format="%6.1f",
         level="expert",

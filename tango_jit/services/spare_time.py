@@ -13,7 +13,8 @@ from tango_jit.recon.pipeline import Pipeline
 from tango_jit.services.center_search import CenterSearch, SearchError
 from tango_jit.services.preview import Preview, PreviewError, PreviewMaker
 
-EVERY_S = 0.1  # a step of some milliseconds in so long costs frames and slices little
+EVERY_S = 0.1  # where frames wait
+SHARE = 0.1  # of the time, at most, where they do: a step of the search may take a fraction of a second
 
 
 class Done(NamedTuple):
@@ -29,7 +30,7 @@ class SpareTime:
 
     def __init__(self, backend: str) -> None:
         self.search, self.preview = CenterSearch(backend), PreviewMaker(backend)
-        self._stepped_s = time.monotonic()
+        self._stepped_s, self._took_s = time.monotonic(), 0.0
 
     def restart(self, backend: str) -> None:
         """The window is gone: what was asked for begins anew in the next full one, of this backend."""
@@ -49,15 +50,17 @@ class SpareTime:
 
     def has_turn(self, *, frames_wait: bool) -> bool:
         """Is it time for a step?"""
-        return not frames_wait or time.monotonic() - self._stepped_s > EVERY_S
+        return not frames_wait or time.monotonic() - self._stepped_s > max(EVERY_S, self._took_s / SHARE)
 
     def step(self, pipeline: Pipeline, values: Mapping[str, Any], arrived_s: float, now_s: float) -> Done:
         """Some milliseconds of work, as the settings among the `values` want it. `arrived_s`: when the newest frame
         came."""
+        began_s = time.monotonic()
         try:
             return self._step(pipeline, values, arrived_s, now_s)
         finally:
             self._stepped_s = time.monotonic()
+            self._took_s = self._stepped_s - began_s
 
     def _step(self, pipeline: Pipeline, values: Mapping[str, Any], arrived_s: float, now_s: float) -> Done:
         try:

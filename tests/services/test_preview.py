@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import resource
+import time
 from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
@@ -14,6 +15,7 @@ from tango_jit.recon import backproject
 from tango_jit.recon.pipeline import Options, Pipeline
 from tango_jit.recon.volume import field_of_view, volume
 from tango_jit.services.preview import PreviewError, PreviewMaker
+from tango_jit.services.spare_time import SpareTime
 from tango_jit.streams import Slice, Volume
 from tests.events import wait_until
 from tests.reconstructions import window_of
@@ -118,21 +120,31 @@ def test_slices_do_not_wait_for_a_preview(bench, monkeypatch):
 
 
 def test_what_is_asked_for_comes_though_frames_always_wait(bench, monkeypatch):
-    """On a machine that is too slow for its frames preview and centre take their turn."""
+    """On a machine that is too slow for its frames a preview takes its turn, beside slices that are always due."""
     scan = Scan(CONE)
     bench = filled(with_previews(bench(), size=SIZE), scan)
-    has_turn, asked = bench.service._spare_time.has_turn, []
-
-    def overloaded(*, frames_wait: bool) -> bool:
-        asked.append(found := has_turn(frames_wait=True))
-        return found
-
-    monkeypatch.setattr(bench.service._spare_time, "has_turn", overloaded)
+    updates, steps, spare = [], [], bench.service._spare_time
+    update, step = bench.service._update, spare.step
+    monkeypatch.setattr(bench.service, "_due", lambda: True)
+    monkeypatch.setattr(bench.service, "_update", lambda: updates.append(update()))
+    monkeypatch.setattr(spare, "step", lambda *arguments: steps.append(1) or step(*arguments))
     bench.service.make_preview()
     assert bench.slices.wait(Volume).last_frame == VIEWS - 1
-    bench.service.find_center()
-    wait_until(lambda: bench.values["progress"] == 100, what="the centre")
-    assert 0 < sum(asked) < len(asked) / 2
+    assert 0 < len(steps) < len(updates) / 2
+
+
+def test_steps_are_a_tenth_of_the_time_where_frames_wait(monkeypatch):
+    spare, now = SpareTime("cpu"), time.monotonic()
+    spare._stepped_s, spare._took_s = now, 0.004
+    for after, late in ((0.09, False), (0.11, True)):
+        monkeypatch.setattr(time, "monotonic", lambda after=after: now + after)
+        assert spare.has_turn(frames_wait=True) is late
+        assert spare.has_turn(frames_wait=False)
+    spare._took_s = 0.3
+    monkeypatch.setattr(time, "monotonic", lambda: now + 2.9)
+    assert not spare.has_turn(frames_wait=True)
+    monkeypatch.setattr(time, "monotonic", lambda: now + 3.1)
+    assert spare.has_turn(frames_wait=True)
 
 
 def test_another_filter_makes_the_preview_anew(bench, monkeypatch):

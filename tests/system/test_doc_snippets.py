@@ -68,6 +68,7 @@ PAGES = (
         "docs/how-to/operate.md",
         {
             2: PICTURES,
+            5: until("reconstructor.fill >= 1"),
             6: until("reconstructor.preview_frame_number >= 0"),
             8: PICTURES,
             10: until("trainer.steps > 20")
