@@ -91,7 +91,7 @@ def test_everything_small_is_announced_and_nothing_is_polled(device):
     for name in ("State", "Status"):
         for kind in (tango.EventType.CHANGE_EVENT, tango.EventType.ARCHIVE_EVENT):
             device.unsubscribe_event(device.subscribe_event(name, kind, lambda event: None))
-    assert images == {"detector": 1, "reconstructor": 4, "denoiser": 12}.get(member(device), 0)
+    assert images == {"detector": 2, "reconstructor": 5, "trainer": 1, "denoiser": 13}.get(member(device), 0)
 
 
 def test_commands_tell_what_they_do_and_take(device):
