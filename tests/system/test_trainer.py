@@ -18,7 +18,7 @@ pytestmark = pytest.mark.timeout(400)  # more than the waits of one test togethe
 
 @pytest.fixture(scope="module")
 def running(system, recording):
-    system.trainer.set_timeout_millis(10_000)  # orders wait for a step, where other tests have the cores
+    system.trainer.set_timeout_millis(30_000)  # orders wait for a step, where other tests have the cores
     system.replay(recording)
     system.await_picture("denoiser")
     wait_until(lambda: system.trainer.steps > 10, 60, "training")
