@@ -4,7 +4,7 @@
 
 Crashes, hangs and full disks are in the first 60 % of the time, so that the memory of processes that live on is seen
 for the rest. Exit status 1 if anything was wrong: a frame or picture lost, a thing that did not come, nonsense that was
-taken, memory that grows.
+taken, memory in use that grows.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import json
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from random import Random
@@ -24,7 +24,7 @@ from typing import Any
 from rich.console import Console
 
 from benchmarks.soak.operator import Operator
-from benchmarks.soak.shift import Samples, Shift, on_shift
+from benchmarks.soak.shift import Memory, Samples, Shift, on_shift
 from sim.bench.machine import describe
 from sim.demo import fit_slices
 from sim.prepared import prepared
@@ -35,6 +35,7 @@ PAUSE_S = (2.0, 8.0)
 GROWTH = 0.05  # of memory, from the second to the last third of a life, that is still flat
 SMALL_GROWTH_MB = 25.0
 LONG_LIFE_S = 420.0
+KINDS = Memory._fields[1:]
 DISK_MB = 80
 
 
@@ -50,9 +51,9 @@ def main() -> int:
         tempfile.TemporaryDirectory(prefix="soak-") as folder,
         open(given.log, "w") as out,
         small_disk(Path(folder) / "disk") as disk,
-        on_shift(Path(folder) / "shift", out) as shift,
+        on_shift(Path(folder) / "shift", Path(folder) / "heaps", out) as shift,
     ):
-        samples = Samples(shift)
+        samples = Samples(shift, Path(folder) / "heaps")
         with samples:
             work(shift, recording, disk, given.minutes * 60, given.seed)
         found = judge(shift, samples)
@@ -92,21 +93,29 @@ def judge(shift: Shift, samples: Samples) -> dict[str, Any]:
     memory = []
     for member, lives in samples.memory.items():
         for pid, points in lives.items():
-            if points[-1][0] - points[0][0] < LONG_LIFE_S:
+            life_s = round(points[-1].seconds - points[0].seconds)
+            if life_s < LONG_LIFE_S:
                 continue
-            third = len(points) // 3
-            middle, last = (median(mb for _, mb in part) for part in (points[third : 2 * third], points[2 * third :]))
-            life_s = round(points[-1][0] - points[0][0])
-            found = {"middle_mb": round(middle, 1), "last_mb": round(last, 1)}
-            memory.append({"member": member, "life_s": life_s, **found})
+            found = {name: in_thirds([getattr(one, name) for one in points]) for name in KINDS}
+            memory.append({"member": member, "life_s": life_s} | found)
+            shift.say(f"memory of the {member} for {life_s} s: " + ", ".join(told(*one) for one in found.items()))
+            middle, last = found["in_use"]
             if last - middle > max(GROWTH * middle, SMALL_GROWTH_MB):
                 shift.fail(f"memory of the {member} (pid {pid}) grows: {middle:.0f} to {last:.0f} MB")
-    for one in memory:
-        shift.say(f"memory of the {one['member']}: {one['middle_mb']} MB, then {one['last_mb']} MB")
     if not memory:
         shift.fail(f"no process lived for {LONG_LIFE_S:.0f} s: memory says nothing")
     shift.say(f"{len(shift.events)} lines, {len(shift.wrong)} wrong")
-    return {"lines": len(shift.events), "wrong": shift.wrong, "memory": memory}
+    return {"lines": len(shift.events), "wrong": shift.wrong, "memory_mb": memory}
+
+
+def in_thirds(values: Sequence[float]) -> tuple[float, float]:
+    """Medians of the second and of the last third of a life."""
+    third = len(values) // 3
+    return round(median(values[third : 2 * third]), 1), round(median(values[2 * third :]), 1)
+
+
+def told(kind: str, thirds: tuple[float, float]) -> str:
+    return f"{kind.replace('_', ' ')} {thirds[0]} MB, then {thirds[1]} MB"
 
 
 @contextmanager

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO
 
 import psutil
 import tango
@@ -17,6 +18,15 @@ from devices.registration import SERVERS
 
 SAMPLE_S = 5.0
 SERVED = tuple(server.member for server in SERVERS)
+INSIDE = Path(__file__).with_name("inside")
+
+
+class Memory(NamedTuple):
+    """MB of a process after `seconds` of the shift. In use is what is resident less what its heap keeps free."""
+
+    seconds: float
+    resident: float
+    in_use: float
 
 
 class Shift:
@@ -86,9 +96,9 @@ class Shift:
 class Samples:
     """Memory of every process and counters that must stand still, every few seconds, in a thread."""
 
-    def __init__(self, shift: Shift) -> None:
-        self._shift = shift
-        self.memory: dict[str, dict[int, list[tuple[float, float]]]] = {}  # member -> pid -> (s, MB)
+    def __init__(self, shift: Shift, heaps: Path) -> None:
+        self._shift, self._heaps = shift, heaps
+        self.memory: dict[str, dict[int, list[Memory]]] = {}  # member -> pid
         self.frames_lost = 0
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="samples", daemon=True)
@@ -106,18 +116,26 @@ class Samples:
             while not self._ended.wait(SAMPLE_S):
                 for member, process in self._shift.deployment.processes().items():
                     with suppress(psutil.Error):
-                        megabytes = process.memory_info().rss / 2**20
-                        lives = self.memory.setdefault(member, {})
-                        lives.setdefault(process.pid, []).append((self._shift.seconds(), megabytes))
+                        resident = process.memory_info().rss / 2**20
+                        now = Memory(self._shift.seconds(), resident, resident - self._free(process.pid))
+                        self.memory.setdefault(member, {}).setdefault(process.pid, []).append(now)
                 lost = self._shift.read("reconstructor", "frames_lost") or 0
                 if lost > self.frames_lost:
                     self._shift.fail(f"the reconstructor has lost {lost} frames")
                 self.frames_lost = lost
 
+    def _free(self, pid: int) -> float:
+        with suppress(FileNotFoundError):  # it has just begun, or its C library does not tell
+            return int((self._heaps / str(pid)).read_text()) / 2**20
+        return 0.0
+
 
 @contextmanager
-def on_shift(folder: Path, out: TextIO) -> Iterator[Shift]:
-    """All servers, in a folder of their own; ended afterwards, whatever happens."""
+def on_shift(folder: Path, heaps: Path, out: TextIO) -> Iterator[Shift]:
+    """All servers, in a folder of their own, who tell of their heaps; ended afterwards, whatever happens."""
+    heaps.mkdir()
+    os.environ["TANGO_JIT_HEAPS"] = str(heaps)
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(INSIDE), *filter(None, [os.environ.get("PYTHONPATH")])])
     deployment = Deployment(folder)
     try:
         deployment.up()
