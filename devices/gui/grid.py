@@ -14,7 +14,7 @@ from devices.gui.contrast import Contrast
 from devices.gui.flat import Pane, link
 from devices.gui.session import Session
 from devices.watch.looks import why_no_pictures
-from devices.watch.pictures import GROUPS, UNITS, Picture, colour_of, images_of, is_attenuation
+from devices.watch.pictures import GROUPS, UNITS, Picture, colour_of, images_of
 from tango_jit.view import placing
 from tango_jit.view.placing import Box
 
@@ -138,7 +138,7 @@ class Grid(QWidget):
             place, group = picture.place or self._session.places.get(picture.name), picture.group(kind)
             if kind not in images or place is None:
                 self._contrast.take(picture.name, kind, group, None)
-                pane.say(self._missing(kind))
+                pane.say(self._missing(kind, picture))
                 continue
             pane.group = group
             self._contrast.take(picture.name, kind, group, images[kind])
@@ -149,11 +149,11 @@ class Grid(QWidget):
                 pane.show(images[kind], place, _figures(kind, picture), scale.levels, scale.table)
         self._cross(picture.name)
 
-    def _missing(self, kind: str) -> str:
+    def _missing(self, kind: str, picture: Picture) -> str:
         if self._session.source != "denoiser":
             seen = self._session.looks.get("denoiser")
             return f"no {kind} picture: {seen.trouble or seen.status}" if seen else f"no {kind} picture: no denoiser"
-        if kind == "difference" and not is_attenuation(self._session.value("denoiser", "shows")):
+        if kind == "difference" and picture.probability:
             return "no difference: the denoised picture is a probability"
         if kind == "uncertainty":
             return "no map: switch on 'uncertainty' of the denoiser"

@@ -113,7 +113,7 @@ class PictureReader:
         attributes = {kind: f"{a}_{name}" for kind, a in SOURCES[source].items() if kind in kinds}
         wanted = [*attributes.values(), f"geometry_{name}", *(f"{figure}_{name}" for figure in FIGURES)]
         if source == "denoiser":
-            wanted.append("shows")
+            wanted.append(f"shows_{name}")
         values = {one.name: _value(one) for one in proxy.read_attributes(wanted)}
         found = {k: np.asarray(values[a], np.float32) for k, a in attributes.items() if values[a] is not None}
         images = {kind: image for kind, image in found.items() if image.size and np.isfinite(image).any()}
@@ -125,7 +125,7 @@ class PictureReader:
         if np.shape(nine) == (9,):
             place = SliceGeometry(tuple(nine[:3]), tuple(nine[3:6]), tuple(nine[6:]), *shape)
         figures = {f: values[f"{f}_{name}"] for f in FIGURES if values[f"{f}_{name}"] is not None}
-        probability = not is_attenuation(values.get("shows"))
+        probability = not is_attenuation(values.get(f"shows_{name}"))
         return Picture(name, source, images, place, figures, time.time(), probability)
 
     def _read_preview(self, proxy: Any, source: str) -> Preview | None:

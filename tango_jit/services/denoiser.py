@@ -169,7 +169,6 @@ class DenoiserService(Service):
                     self._helped = False
         except ValueError as error:
             self.trouble(f"weights {weights.version} refused: {error}")
-            return
 
     def _follow(self, names: list[str]) -> None:
         """Signals for the slices that there are now."""
@@ -280,6 +279,7 @@ class DenoiserService(Service):
                 f"accuracy_{message.slice}": np.nan if result.accuracy is None else result.accuracy,
                 f"quality_{message.slice}": np.nan if quality_db is None else quality_db,
                 f"geometry_{message.slice}": message.geometry.nine,
+                f"shows_{message.slice}": TASKS[result.task].shows,
                 f"uncertainty_{message.slice}": NO_IMAGE if result.uncertainty is None else result.uncertainty,
             },
             **compared,

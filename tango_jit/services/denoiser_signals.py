@@ -53,7 +53,7 @@ READINGS = (
     Signal(
         "task", "enum", "What the weights in use make of a slice; see shows.", choices=tuple(TASKS), default="DENOISE"
     ),
-    Signal("shows", "str", "What the pictures denoised_<n> are, with their unit."),
+    Signal("shows", "str", "What the newest picture denoised_<n> is, with its unit; of each shows_<n>."),
     Signal(
         "versions", "int", "The versions of the weights that are remembered, oldest first.", shape=(16,), level="expert"
     ),

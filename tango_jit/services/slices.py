@@ -49,7 +49,8 @@ def reconstructor_signals(name: str) -> tuple[Signal, ...]:
 def denoiser_signals(name: str) -> tuple[Signal, ...]:
     """Signals of one slice at the denoiser."""
     return (
-        image(f"denoised_{name}", f"Slice {name}, denoised: attenuation; of other tasks what `shows` says."),
+        image(f"denoised_{name}", f"Slice {name}, denoised: attenuation; of other tasks what shows_{name} says."),
+        Signal(f"shows_{name}", "str", f"What denoised_{name} is, with its unit.", level="expert"),
         image(f"raw_{name}", f"Slice {name} as reconstructed: attenuation."),
         frame_number(name),
         Signal(

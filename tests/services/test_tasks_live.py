@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,15 +15,17 @@ from tango_jit.learn.unet import STRENGTH
 from tango_jit.learn.weights import Weights, pack
 from tango_jit.services.service import State
 from tango_jit.services.weights_folder import WeightsFolder
-from tests.services.denoisers import helps, planes
+from tests.services.denoisers import helps, planes, wait_for_slices
 from tests.services.scans import MU, Listener, look, see
 from tests.services.trainers import training
 from tests.training import SMALL
 
 
-def segmenting(version: int, task: str = "SEGMENT", *, accuracy: float | None = 0.2, wild: bool = False) -> Weights:
+def segmenting(
+    version: int, task: str = "SEGMENT", *, accuracy: float | None = 0.2, wild: bool = False, **sees: Any
+) -> Weights:
     """An untrained network: total variation of a slice, cut softly at MU; or one that changes far too much."""
-    network = build(NetworkConfig(task=task))
+    network = build(NetworkConfig(task=task, **sees))
     for name, number in ((THRESHOLD, MU / 0.02), (SOFTNESS, 0.05), (SMOOTHING, 0.05), (STRENGTH, 0.1)):
         if name in network.config.measured:
             getattr(network, name).fill_(number)
@@ -74,6 +77,16 @@ def test_the_denoiser_follows_the_task_of_the_weights(denoiser):
     assert "below 0.5" not in values["status"]  # that is a figure of denoising
     denoiser.use(helps(3))
     assert (look(denoiser.service)["task"], look(denoiser.service)["quality"] > 0) == ("DENOISE", True)
+
+
+def test_of_each_picture_is_told_what_it_shows(denoiser):
+    denoiser.view("xy", "xz")
+    wait_for_slices(denoiser, "xy", "xz")
+    denoiser.use(segmenting(1, frames=3, frame_interval=1, target="last"))
+    denoiser.next("xz")  # one moment of it: shown as reconstructed
+    values = look(denoiser.service)
+    assert "probability" in values["shows_xy"]
+    assert values["shows_xz"] == "attenuation in 1/mm"
 
 
 def test_the_guard_of_another_task_is_told_in_its_words(denoiser):

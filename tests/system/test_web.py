@@ -99,6 +99,13 @@ def picture(browser: webdriver.Chrome, selector: str) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(found.screenshot_as_png)).convert("RGB"), np.float32)
 
 
+def texts(browser: webdriver.Chrome, selector: str) -> list[str]:
+    """What stands in all such elements at one moment: the page may make them anew at any time."""
+    return browser.execute_script(
+        "return [...document.querySelectorAll(arguments[0])].map(e => e.textContent)", selector
+    )
+
+
 def connection(browser: webdriver.Chrome) -> str:
     """The line at the top."""
     return browser.find_element(By.ID, "connection").text
@@ -121,10 +128,9 @@ def refused(address: str, path: str, **request: Any) -> tuple[int, str]:
 def test_slices_curves_and_states_are_on_the_page(browser, address, running):
     opened(browser, address)
     assert shown(browser) == [f"{name}/{kind}" for kind in ("raw", "denoised") for name in ("xy", "xz", "yz")]
-    members = [item.text for item in browser.find_elements(By.CSS_SELECTOR, "#members li")]
+    members = texts(browser, "#members li")
     assert members[:2] == ["detector RUNNING", "reconstructor RUNNING"]
-    titles = [title.text for title in browser.find_elements(By.CSS_SELECTOR, ".plot .gtitle")]
-    assert titles == ["accuracy", "loss", "rates (1/s)", "fill (%)", "latency (ms)"]
+    assert texts(browser, ".plot .gtitle") == ["accuracy", "loss", "rates (1/s)", "fill (%)", "latency (ms)"]
     assert re.fullmatch(r"accuracy [\d.]+ ± [\d.]+ .*\(.* .*\).*", connection(browser))
     bar = browser.find_element(By.CSS_SELECTOR, ".slice .bar i").rect["width"]
     frame = browser.find_element(By.CSS_SELECTOR, ".slice img").rect["width"]
