@@ -17,6 +17,7 @@ from typing import Any, cast
 os.environ.setdefault("QT_API", "pyqt6")  # read by Taurus
 os.environ.setdefault("PYQTGRAPH_QT_LIB", "PyQt6")
 
+import tango
 import taurus
 
 taurus.setLogLevel(logging.ERROR)  # before its windows tell what they are made of
@@ -86,7 +87,9 @@ def tell_errors(window: Window) -> None:
 
     def tell(kind: type[BaseException], error: BaseException | None, trace: Any) -> None:
         traceback.print_exception(kind, error, trace)
-        window.session.said.emit(f"error in this window: {kind.__name__}: {error}", True)
+        # A form of Taurus takes the failure of a device for a value: the looks tell of it, and make the form anew.
+        if not isinstance(getattr(error, "obj", None), tango.DevFailed):
+            window.session.said.emit(f"error in this window: {kind.__name__}: {error}", True)
 
     sys.excepthook = tell
     threading.excepthook = lambda failed: tell(failed.exc_type, failed.exc_value, failed.exc_traceback)

@@ -161,9 +161,8 @@ class Controls(QWidget):
                 self.buttons["recorder", command].setEnabled(recording)
 
     def _ask(self, question: str) -> bool:
-        yes = QMessageBox.StandardButton.Yes
-        found = QMessageBox.question(self, "tango-jit", question, yes | QMessageBox.StandardButton.No)
-        return found == yes
+        yes, no = QMessageBox.StandardButton.Yes, QMessageBox.StandardButton.No
+        return QMessageBox.question(self, "tango-jit", question, yes | no, no) == yes  # Enter gives nothing up
 
     def _prompt(self, command: str, what: str) -> str:
         if command == "RemoveSlice":

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pyqtgraph as pg
 from PyQt6.QtCore import Qt
 from PyQt6.QtWidgets import QVBoxLayout, QWidget
 
+from devices.gui.figures import Figures
 from devices.gui.session import Session
 from devices.watch.history import LENGTH_S, History
 from devices.watch.look import Seen
-from devices.watch.plots import GREY, RED, Followed, Plot, accuracy_in_words, followed
+from devices.watch.plots import GREY, PLOTS, RED, Curve, Followed, Plot, accuracy_in_words, followed
 
 FADED = 60
+HEADING_PX = 44  # three lines
+LINE = 24  # letters
 
 
 class _Drawn:
@@ -23,7 +26,7 @@ class _Drawn:
     def __init__(self, followed: Followed, plot: pg.PlotItem) -> None:
         self.followed = followed
         curve = followed.curve
-        self._line = plot.plot(name=curve.title, pen=pg.mkPen(curve.colour, width=1.5), connect="finite")
+        self._line = plot.plot(pen=pg.mkPen(curve.colour, width=1.5), connect="finite")
         unseen = pg.mkPen(style=Qt.PenStyle.NoPen)  # without a pen a curve has no points for the band either
         self._edges = [plot.plot(pen=unseen, connect="finite") for _ in range(2)] if curve.band else []
         if self._edges:
@@ -63,14 +66,11 @@ class Curves(QWidget):
         return {(one.curve.member, one.curve.attribute): one.history for one in curves}
 
     def _add(self, column: int, plot: Plot, curves: list[Followed]) -> None:
-        axis = pg.DateAxisItem(orientation="bottom")
-        item = self._area.addPlot(0, column, axisItems={"bottom": axis})
-        item.setTitle(f"{plot.title}{f' ({plot.unit})' if plot.unit else ''}", size="9pt")
+        axes = {"bottom": pg.DateAxisItem(orientation="bottom"), "left": Figures(orientation="left")}
+        item = self._area.addPlot(0, column, axisItems=axes)
+        _entitle(item, f"{plot.title}{f' ({plot.unit})' if plot.unit else ''}", plot.curves)
         item.showGrid(x=True, y=True, alpha=0.2)
-        item.addLegend(offset=(4, 2), labelTextSize="7pt", verSpacing=-8, colCount=2, brush=pg.mkBrush(29, 31, 35, 190))
         item.setLogMode(y=plot.logarithmic)
-        if plot.logarithmic:
-            item.getAxis("left").setStyle(maxTickLevel=0)  # decades; the others lie over each other
         item.setClipToView(True)
         if plot.title == "accuracy":
             for level in (0.5, 1.0):
@@ -87,7 +87,7 @@ class Curves(QWidget):
             if one.followed.curve.member == seen.member:
                 one.take(seen)
         if seen.member == "denoiser":
-            self._plots[0].setTitle(accuracy_in_words(seen.values), size="9pt")
+            _entitle(self._plots[0], accuracy_in_words(seen.values), PLOTS[0].curves)
 
     def _mark(self, at_s: float, text: str) -> None:
         for number, plot in enumerate(self._plots):
@@ -99,3 +99,18 @@ class Curves(QWidget):
         for old in [one for one in self._lines if one[0] < at_s - LENGTH_S]:
             old[1].removeItem(old[2])
             self._lines.remove(old)
+
+
+def _entitle(item: Any, text: str, curves: Iterable[Curve]) -> None:
+    """Above a plot what it shows, and the names of its curves in their colours: a legend would lie over them."""
+    lines, length = [""], 0
+    named = list(curves)
+    for curve in named if len(named) > 1 else ():
+        if length and length + len(curve.title) > LINE:
+            lines.append("")
+            length = 0
+        length += len(curve.title)
+        lines[-1] += f" <span style='color:rgb{curve.colour}'>{curve.title.replace(' ', '&nbsp;')}</span>&nbsp;"
+    item.setTitle("<br>".join([text, *(f"<span style='font-size:8pt'>{line}</span>" for line in lines)]), size="9pt")
+    item.titleLabel.setMaximumHeight(HEADING_PX)
+    item.layout.setRowFixedHeight(0, HEADING_PX)

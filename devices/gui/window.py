@@ -43,6 +43,7 @@ COLOURS = {
 }
 GONE = "#555a62"
 NARROW = 1300  # pixels
+TROUBLE_MS = 20_000
 
 
 class Window(QMainWindow):
@@ -70,7 +71,7 @@ class Window(QMainWindow):
         )
         self.setCorner(Qt.Corner.BottomRightCorner, right)
         space = self._dock("3-D", self._with_slider(), left)
-        place, journal = self._dock("slice", self.numbers, left), self._dock("journal", self.journal, left)
+        place, journal = self._dock("slice", self._scrolled(self.numbers), left), self._dock("journal", self.journal, left)
         self.tabifyDockWidget(journal, place)
         contrast = self._dock("contrast", self.contrast, right)
         controls = self._dock("controls", self._scrolled(self.controls), right)
@@ -85,6 +86,7 @@ class Window(QMainWindow):
         )
         self._on_the_right, self._place = (contrast, settings, controls), place
         self._shown = False
+        self._tell("")  # the line is there from the start: nothing moves when it has words
         self.grid.pointed.connect(self._tell)
         self.space.pointed.connect(self._tell)
         self.space.chosen.connect(self.numbers.choose)
@@ -166,14 +168,14 @@ class Window(QMainWindow):
             told.append(f"no events of {', '.join(silent)}: new pictures are seen once a second")
         return "; ".join(told) or "all devices answer"
 
-    def _tell(self, text: str) -> None:
+    def _tell(self, text: str, for_ms: int = 0) -> None:
         bar = self.statusBar()
         assert bar is not None
-        bar.showMessage(text)
+        bar.showMessage(text, for_ms)
 
     def _said(self, text: str, trouble: bool) -> None:
-        if trouble:
-            self._tell(text)
+        if trouble:  # the journal keeps it; here it would soon be of the past
+            self._tell(text, TROUBLE_MS)
 
     def _take_region(self, box: Box) -> None:
         self.session.orders.write("trainer", "region", list(box))

@@ -48,8 +48,8 @@ PLOTS = (
         "rates",
         "1/s",
         (
-            Curve("detector", "actual_rate_hz", "frames sent", GREY),
-            Curve("reconstructor", "frame_rate_hz", "frames", RED),
+            Curve("detector", "actual_rate_hz", "sent", GREY),
+            Curve("reconstructor", "frame_rate_hz", "received", RED),
             Curve("trainer", "steps_per_s", "steps", ORANGE),
             Curve("trainer", "samples_per_s", "pairs", GREEN),
             Curve("denoiser", "rate_hz", "pictures", BLUE),

@@ -13,13 +13,17 @@ from tango_jit.learn.unet import NetworkConfig
 from tango_jit.services.pairs import Pairs
 from tango_jit.streams import Header
 
+Pitch = tuple[float, float]  # along columns and rows, in mm
+SAME_ZOOM = 0.01
+
 
 class Adaptation:
     """Follows what kind of pairs there are, and watches them round by round."""
 
     def __init__(self) -> None:
         self._jumps = Jumps()
-        self._kind: tuple[object, ...] = ()
+        self._header: Header | None = None
+        self._zooms: frozenset[Pitch] = frozenset()
         self._kinds = 0
         self._watched: object = None
         self._steps = 0
@@ -33,11 +37,20 @@ class Adaptation:
 
         (A change of filter, dose or centre begins a new filtered series.)
         """
-        kind = (header, frozenset(geometry.pixel_mm for geometry in slices.values()))
-        if kind != self._kind:
-            self._kind = kind
+        zooms = self._zoomed(slices)
+        if (header, zooms) != (self._header, self._zooms):
+            self._header, self._zooms = header, zooms
             self._kinds += 1
         return self._kinds
+
+    def _zoomed(self, slices: Mapping[str, SliceGeometry]) -> frozenset[Pitch]:
+        """The pitches of slices, each as it was before where it is about the same: a slice that is turned has one that
+        differs by the rounding."""
+        pitches: list[Pitch] = []
+        for pitch in (geometry.pixel_mm for geometry in slices.values()):
+            alike = (known for known in (*self._zooms, *pitches) if np.allclose(pitch, known, rtol=SAME_ZOOM, atol=0))
+            pitches.append(next(alike, pitch))
+        return frozenset(pitches)
 
     def jumped(
         self, pairs: Pairs, scores: np.ndarray, now_s: float, network: NetworkConfig, steps: int, place: object

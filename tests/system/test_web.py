@@ -283,7 +283,7 @@ def test_curves_go_on_with_a_point_a_second(browser, address):
 def points(browser: webdriver.Chrome) -> list[list[Any]]:
     """Of the rate of frames: times and values."""
     return browser.execute_script(
-        "const [t, v] = curves.get('2/frames sent/points') || [[], []]; return t.map((x, i) => [x, v[i]])"
+        "const [t, v] = curves.get('2/sent/points') || [[], []]; return t.map((x, i) => [x, v[i]])"
     )
 
 

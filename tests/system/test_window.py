@@ -329,6 +329,7 @@ def test_another_window_has_the_past_and_on_a_small_screen_large_pictures(window
     small.show()
     try:
         until(lambda: small.grid.width() > 580, what="room for pictures")
+        assert small.height() <= 700
         until(lambda: small.grid.panes["xy", "denoised"].values is not None, 60, "a picture")
         for curve in (("trainer", "loss"), ("reconstructor", "frame_rate_hz"), ("detector", "lateness_ms")):
             until(lambda c=curve: small.curves.histories[c].array()[0, 0] < opened - 10, 10, f"the past of {curve}")
