@@ -82,7 +82,7 @@ class Window(QMainWindow):
         self._sizes = (
             ([curves], [210], Qt.Orientation.Vertical),
             ([space, contrast], [400, 300], Qt.Orientation.Horizontal),
-            ([space, place, contrast, controls], [480, 300, 330, 450], Qt.Orientation.Vertical),
+            ([space, place, contrast, controls], [400, 380, 330, 450], Qt.Orientation.Vertical),
         )
         self._on_the_right, self._place = (contrast, settings, controls), place
         self._shown = False
