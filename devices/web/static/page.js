@@ -339,10 +339,10 @@ function layout(plot, number) {
   const jumps = state.jumps.map(([at]) => ({type: "line", x0: new Date(at * 1000), x1: new Date(at * 1000), yref: "paper", y0: 0, y1: 1, line: {color: "rgb(232,96,88)", dash: "dash", width: 1}}));
   const half = number === 0 ? [0.5, 1].map(level => ({type: "line", xref: "paper", x0: 0, x1: 1, y0: level, y1: level, line: {color: "rgba(170,170,175,0.5)", dash: "dot", width: 1}})) : [];
   return {
-    title: {text: title, font: {size: 12}}, margin: {l: 44, r: 8, t: 28, b: 26}, uirevision: "kept",
+    title: {text: title, font: {size: 12}, y: 1, yanchor: "top", pad: {t: 6}}, margin: {l: 44, r: 8, t: 64, b: 26}, uirevision: "kept",
     paper_bgcolor: "#1d1f23", plot_bgcolor: "#1d1f23", font: {color: "#b8bcc4", size: 10},
     xaxis: {type: "date", gridcolor: "#33373d", nticks: 4, tickangle: 0}, yaxis: {type: plot.logarithmic ? "log" : "linear", gridcolor: "#33373d", nticks: 6},
-    legend: {orientation: "h", y: 1, x: 0, yanchor: "top", bgcolor: "rgba(29,31,35,0.5)", font: {size: 9}}, shapes: [...jumps, ...half],
+    legend: {orientation: "h", y: 1, x: 0, yanchor: "bottom", bgcolor: "rgba(0,0,0,0)", font: {size: 9}}, shapes: [...jumps, ...half],
   };
 }
 
