@@ -87,12 +87,18 @@ def tell_errors(window: Window) -> None:
 
     def tell(kind: type[BaseException], error: BaseException | None, trace: Any) -> None:
         traceback.print_exception(kind, error, trace)
-        # A form of Taurus takes the failure of a device for a value: the looks tell of it, and make the form anew.
-        if not isinstance(getattr(error, "obj", None), tango.DevFailed):
+        if not _of_a_form(error, trace):
             window.session.said.emit(f"error in this window: {kind.__name__}: {error}", True)
 
     sys.excepthook = tell
     threading.excepthook = lambda failed: tell(failed.exc_type, failed.exc_value, failed.exc_traceback)
+
+
+def _of_a_form(error: BaseException | None, trace: Any) -> bool:
+    """Did a form of Taurus take the failure of a device for a value? The looks tell of it, and make the form anew."""
+    frames = [frame for frame, _ in traceback.walk_tb(trace)]
+    in_taurus = bool(frames) and str(frames[-1].f_globals.get("__name__")).startswith("taurus.")
+    return in_taurus and isinstance(getattr(error, "obj", None), tango.DevFailed)
 
 
 def snapshot(devices: Mapping[str, str], path: Path, size: tuple[int, int], patience_s: float) -> list[str]:

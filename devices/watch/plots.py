@@ -16,7 +16,7 @@ BLUE, ORANGE, GREEN, RED, GREY = (92, 150, 255), (235, 160, 60), (96, 200, 110),
 
 
 class Curve(NamedTuple):
-    """One figure: whose attribute it is, its name in the legend, its colour; `band` is an attribute that says how
+    """One figure: whose attribute it is, its name, its colour; `band` is an attribute that says how
     far it may be off. `scale` multiplies what is read."""
 
     member: str
@@ -132,7 +132,10 @@ def accuracy_in_words(values: Mapping[str, object]) -> str:
     else:
         text = f"{accuracy:.3f}"
         text += f" ± {band:.3f}" if isinstance(band, (int, float)) and np.isfinite(band) else ""
-        text += " · below 0.5: streaks or motion" if accuracy < 0.5 and is_attenuation(values.get("shows")) else ""
+        shown = [
+            value for name, value in values.items() if name.startswith("shows")
+        ]  # that of a moved slice may differ
+        text += " · below 0.5: streaks or motion" if accuracy < 0.5 and all(map(is_attenuation, shown)) else ""
     evidence = {"TURNS": "against the turn before", "HALVES": "half against half"}
     guard = " · guard shows raw" if values.get("guard_active") else ""
     return f"accuracy {text} ({evidence.get(str(values.get('evidence')), 'no evidence')}){guard}"

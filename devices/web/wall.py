@@ -18,7 +18,7 @@ from devices.watch.known import Known
 from devices.watch.look import Look, Seen
 from devices.watch.looks import why_no_pictures
 from devices.watch.orders import Orders
-from devices.watch.pictures import GROUPS, UNITS, Picture, PictureReader, Preview, colour_of, images_of
+from devices.watch.pictures import UNITS, Picture, PictureReader, Preview, colour_of, images_of
 from devices.watch.plots import accuracy_in_words, followed
 from devices.web import drawing
 from tango_jit.geometry import SliceGeometry
@@ -137,7 +137,8 @@ class Wall:
                 "accuracy": accuracy_in_words(denoiser),
                 "empty": why_no_pictures(known.devices, known.looks),
                 "slices": [self._slice(name) for name in known.places],
-                "scales": {kind: self._scale(kind) for kind in GROUPS},
+                "levels": self._levels,
+                "units": UNITS,
                 "plots": [self._plot(number, since_s) for number in range(len(self._plots))],
                 "remembered": sum(one.remembered for _, curves in self._plots for one in curves),
                 "jumps": self._jumps,
@@ -156,15 +157,11 @@ class Wall:
         picture = self._known.pictures.get(name)
         edge = colour_of(list(self._known.places), name)
         if picture is None or picture.source != self._known.source:
-            return {"name": name, "edge": edge, "at": 0, "kinds": []}
+            return {"name": name, "edge": edge, "at": 0, "groups": {}}
         shown = dict(picture.figures) | drawing.scale_bar(picture)
         at = {"at": picture.at_s, "made": self._made.get(name)}
-        return {"name": name, "edge": edge, "kinds": list(picture.images), **at, **shown}
-
-    def _scale(self, kind: str) -> dict[str, Any]:
-        groups = {picture.group(kind) for picture in self._known.pictures.values()} or {GROUPS[kind]}
-        group = max(groups)  # one, but for the moment in which the pictures become others
-        return {"levels": self._levels[group], "unit": UNITS[group]}
+        groups = {kind: picture.group(kind) for kind in picture.images}
+        return {"name": name, "edge": edge, "groups": groups, **at, **shown}
 
     def _plot(self, number: int, since_s: float) -> dict[str, Any]:
         plot, curves = self._plots[number]

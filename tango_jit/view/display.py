@@ -55,6 +55,27 @@ def bar_length(width: float, most: float = 0.3) -> float:
     return max(n * p for n in NICE for p in (power / 10, power) if n * p <= limit * (1 + 1e-9))
 
 
+def log_ticks(low: float, high: float, most: int) -> list[float]:
+    """Some `most` numbers, or fewer, for a logarithmic axis from `low` to `high`, both positive: 1, 2, 5, 10; or
+    1, 3, 10; or 1, 10; or 1, 100. Where fewer than two of these lie between them, multiples of 1, 2 or 5 times a power.
+
+    Empty where the ends are not apart.
+    """
+    powers = range(math.floor(math.log10(low)), min(math.ceil(math.log10(high)), 308) + 1)
+    found: list[float] = []
+    for digits in ((1, 2, 5), (1, 3), (1,)):
+        found = [n for n in (digit * 10.0**power for power in powers for digit in digits) if low <= n <= high]
+        if len(found) <= most:
+            break
+    found = found[:: math.ceil(len(found) / max(most, 2)) or 1]
+    if len(found) >= 2 or not high > low:
+        return found if high > low else []
+    least = (high - low) / max(most, 2)
+    power = 10.0 ** math.floor(math.log10(least))
+    step = next(n * p for p in (power, 10 * power) for n in NICE if n * p >= least)
+    return [n * step for n in range(math.ceil(low / step), math.floor(high / step) + 1)]
+
+
 def _some(image: ArrayLike) -> NDArray[np.float32]:
     values = np.asarray(image, np.float32).ravel()
     return values[:: max(1, len(values) // LOOKED_AT)]

@@ -53,6 +53,8 @@ def test_what_the_denoiser_shows_decides_what_is_said() -> None:
     for task, words in (("DENOISE", True), ("SEGMENT", False)):
         assert is_attenuation(TASKS[task].shows) == words
         assert ("streaks" in accuracy_in_words(values | {"shows": TASKS[task].shows})) == words
+        one_moved = {"shows": TASKS["DENOISE"].shows, "shows_xy": TASKS[task].shows}
+        assert ("streaks" in accuracy_in_words(values | one_moved)) == words
     assert is_attenuation("")
     assert is_attenuation(None)
 

@@ -100,6 +100,16 @@ def find(window: Any, name: str) -> Any:
     raise AssertionError(f"{name} is nowhere in front")
 
 
+def press_enter() -> None:
+    """The question that comes next is answered by Enter, whatever that means there."""
+    from PyQt6.QtCore import Qt, QTimer
+    from PyQt6.QtTest import QTest
+    from PyQt6.QtWidgets import QApplication
+
+    keys: Any = QTest  # its stubs know no widget that may be none
+    QTimer.singleShot(500, lambda: keys.keyClick(QApplication.activeModalWidget(), Qt.Key.Key_Return))
+
+
 def drag_on(widget: Any, where: Any) -> None:
     """A movement of the pressed mouse, which QTest cannot send."""
     from PyQt6.QtCore import QEvent, QPointF, Qt

@@ -157,7 +157,7 @@ def test_pixels_are_those_of_the_device(address, running):
         image = running.denoiser.read_attribute("denoised_xy").value
     finally:
         running.detector.Start()
-    low, high = state["scales"]["denoised"]["levels"]
+    low, high = state["levels"]["attenuation"]
     grey = 255 * np.clip((image - low) / (high - low), 0, 1)
     assert colours.shape == (*image.shape, 3)
     assert np.abs(colours - grey[..., None]).max() < 3

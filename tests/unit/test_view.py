@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tango_jit.geometry import SliceGeometry
 from tango_jit.view import Camera, Haze, Placement, Plane, hit, placing, render
-from tango_jit.view.display import bar_length, even_levels, levels
+from tango_jit.view.display import bar_length, even_levels, levels, log_ticks
 from tango_jit.view.scene import textured
 
 XY = SliceGeometry.centered((0, 0, 0), (1, 0, 0), (0, -1, 0), pixel_mm=0.1, shape=(40, 60))
@@ -293,3 +293,25 @@ def test_scale_bars_are_round(width: float, length: float) -> None:
     assert bar_length(width) == pytest.approx(length)
     with pytest.raises(ValueError, match="width"):
         bar_length(0)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "most", "expected"),
+    [
+        (0.7, 130, 20, [1, 2, 5, 10, 20, 50, 100]),
+        (0.7, 130, 5, [1, 3, 10, 30, 100]),
+        (0.7, 1300, 4, [1, 10, 100, 1000]),
+        (1e-9, 1e9, 4, [1e-9, 1e-4, 1e1, 1e6]),
+        (0.0112, 0.0131, 4, [0.0115, 0.012, 0.0125, 0.013]),
+        (7.0, 45.0, 3, [10, 20]),
+        (3.0, 3.0, 5, []),
+        (3.0, 3.0000000000000004, 5, None),
+        (1e-300, 1e300, 0, None),
+    ],
+)
+def test_a_logarithmic_axis_has_numbers_that_are_read(low, high, most, expected):
+    found = log_ticks(low, high, most)
+    if expected is not None:
+        assert found == pytest.approx(expected)
+    assert len(found) <= max(most, 2) + 1
+    assert all(low <= one <= high * (1 + 1e-12) for one in found)

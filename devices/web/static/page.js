@@ -146,7 +146,7 @@ for (const kind of KINDS) {
 }
 
 function showSlices() {
-  const kinds = KINDS.filter(kind => chosen.has(kind)), has = (one, kind) => one.kinds.includes(kind);
+  const kinds = KINDS.filter(kind => chosen.has(kind)), has = (one, kind) => kind in one.groups;
   const wanted = WIDE.matches  // a column for each slice, or a row
     ? kinds.flatMap(kind => state.slices.filter(one => has(one, kind)).map(one => [one, kind]))
     : state.slices.flatMap(one => kinds.filter(kind => has(one, kind)).map(kind => [one, kind]));
@@ -177,14 +177,14 @@ function newFigure(name, slice) {
 }
 
 function showPicture(figure, one, kind) {
-  const img = $("img", figure), scale = state.scales[kind];
+  const img = $("img", figure), levels = state.levels[one.groups[kind]], unit = state.units[one.groups[kind]];
   $(".frame", figure).style.borderColor = `rgb(${one.edge})`;
   img.alt = `slice ${one.name}, ${kind}`;
   const pixels = Math.min(2048, Math.max(64, Math.ceil((figure.clientWidth || 300) * devicePixelRatio / 64) * 64));
-  const source = `slices/${encodeURIComponent(one.name)}/${kind}.png?longest=${pixels}&at=${one.at}&levels=${scale.levels}`;
+  const source = `slices/${encodeURIComponent(one.name)}/${kind}.png?longest=${pixels}&at=${one.at}&levels=${levels}`;
   // What stands below a picture is said when the picture is there, and of that one.
   replace(img, source, () => {
-    figure.told = {one, kind, scale};
+    figure.told = {one, kind, levels, unit};
     if (one.width_mm) {
       $(".bar i", figure).style.width = `${100 * one.bar_mm / one.width_mm}%`;
       $(".bar b", figure).textContent = `${Number(one.bar_mm.toPrecision(1))} mm`;
@@ -196,13 +196,13 @@ function showPicture(figure, one, kind) {
 
 function caption(figure) {
   if (!figure.told) return;
-  const {one, kind, scale} = figure.told;
+  const {one, kind, levels, unit} = figure.told;
   const age = one.made ? state.at - one.made : null;
   $(".frame", figure).classList.toggle("old", age !== null && age > OLD_S);
   const text = [`${one.name} ${kind}`];
   if (one.quality !== undefined && kind !== "raw") text.push(`at least ${one.quality.toFixed(1)} dB less noise`);
   text.push(`frame ${one.frame_number ?? "?"}`);
-  if (scale.levels) text.push(`${scale.levels.map(x => x.toPrecision(3)).join(" to ")} ${scale.unit}`);
+  if (levels) text.push(`${levels.map(x => x.toPrecision(3)).join(" to ")} ${unit}`.trim());
   if (age === null) text.push("age not known");
   else if (age > OLD_S) text.push(`${Math.round(age)} s old`);
   $("figcaption", figure).textContent = text.join(" · ");
@@ -247,7 +247,7 @@ function showSpace() {
   const [width, height] = [img.clientWidth, img.clientHeight].map(n => Math.max(16, Math.min(4096, Math.round(n * scale))));
   const newest = Math.max(...state.slices.map(one => one.at));
   const from = `azimuth=${camera.azimuth.toFixed(3)}&elevation=${camera.elevation.toFixed(3)}&nearer=${camera.nearer.toFixed(3)}`;
-  replace(img, `space.png?width=${width}&height=${height}&${from}&at=${newest}&preview=${state.preview}&levels=${state.scales.raw.levels}`);
+  replace(img, `space.png?width=${width}&height=${height}&${from}&at=${newest}&preview=${state.preview}&levels=${state.levels.attenuation}`);
 }
 
 function turn(across, down) {
