@@ -141,23 +141,24 @@ def test_slices_curves_and_states_are_on_the_page(browser, address, running):
 
 def test_pixels_are_those_of_the_device(address, running):
     """One picture is compared with the attribute of the same frame, by the levels that the page tells."""
-    running.detector.Pause()
-    try:
-        number = running.denoiser.read_attribute("frame_number_xy").value
 
-        def settled() -> dict[str, Any] | None:
-            state = json.loads(fetched(address, "state"))
-            one = next(one for one in state["slices"] if one["name"] == "xy")
-            return (
-                state if one.get("frame_number") == running.denoiser.read_attribute("frame_number_xy").value else None
-            )
+    def told() -> tuple[int, list[float]]:
+        state = json.loads(fetched(address, "state"))
+        one = next(one for one in state["slices"] if one["name"] == "xy")
+        return one.get("frame_number"), state["levels"]["attenuation"]
 
-        state = wait_until(settled, PATIENCE_S, f"the picture of frame {number}")
+    def of_one_frame() -> tuple[np.ndarray, np.ndarray, list[float]] | None:
+        before = told()
         colours = np.asarray(Image.open(io.BytesIO(fetched(address, "slices/xy/denoised.png?longest=4096"))))
         image = running.denoiser.read_attribute("denoised_xy").value
+        number = running.denoiser.read_attribute("frame_number_xy").value
+        return (colours, image, before[1]) if before == told() and before[0] == number else None
+
+    running.detector.Pause()  # what is on its way still comes
+    try:
+        colours, image, (low, high) = wait_until(of_one_frame, PATIENCE_S, "a picture that stands still")
     finally:
         running.detector.Start()
-    low, high = state["levels"]["attenuation"]
     grey = 255 * np.clip((image - low) / (high - low), 0, 1)
     assert colours.shape == (*image.shape, 3)
     assert np.abs(colours - grey[..., None]).max() < 3
