@@ -15,6 +15,7 @@ import tango
 
 from devices.base import Door
 from devices.denoiser import Denoiser
+from devices.epics.camera import EpicsCamera
 from devices.reconstructor import Reconstructor
 from devices.recorder import Recorder
 from devices.supervisor import Supervisor
@@ -26,7 +27,15 @@ from tango_jit.services.trainer_settings import shown
 from tango_jit.signals import Signal
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "reference" / "devices.md"
-DOORS: tuple[type[Door], ...] = (SimulatedDetector, Reconstructor, JitTrainer, Denoiser, Recorder, Supervisor)
+DOORS: tuple[type[Door], ...] = (
+    SimulatedDetector,
+    Reconstructor,
+    JitTrainer,
+    Denoiser,
+    Recorder,
+    Supervisor,
+    EpicsCamera,
+)
 OfASlice = Callable[[str], tuple[Signal, ...]]
 OF_A_SLICE: dict[type[Door], OfASlice] = {
     Reconstructor: reconstructor_signals,

@@ -135,6 +135,7 @@ NOT_RUN = {
     "record-a-run.md": "has a test of its own below",
     "runs.md": "has a test of its own below",
     "connect-a-camera.md": "has a test of its own below",
+    "connect-an-epics-camera.md": "run by tests/system/test_epics_camera.py",
     "use-sardana.md": "needs a Sardana: tests/system/test_sardana.py does the same",
     "use-a-gpu.md": "needs a GPU",
     "streams.md": "pieces, with what a reader has already; tests/system/stream_peers.py has whole programs",

@@ -1,0 +1,1 @@
+"""EPICS: frames of its cameras. Needs the extra `epics`."""
