@@ -18,7 +18,8 @@ from tools.device_reference import DOORS, OF_A_SLICE
 CHECKOUT = Path(__file__).resolve().parents[2]
 PAGES = [CHECKOUT / "README.md", *sorted((CHECKOUT / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"^```python\n(.*?)^```", flags=re.DOTALL | re.MULTILINE)
-MEMBERS = dict(zip(("detector", "reconstructor", "trainer", "denoiser", "recorder", "supervisor"), DOORS, strict=True))
+NAMES = ("detector", "reconstructor", "trainer", "denoiser", "recorder", "supervisor", "camera")
+MEMBERS = dict(zip(NAMES, DOORS, strict=True))
 TOML = re.compile(r"^```toml\n(.*?)^```", flags=re.DOTALL | re.MULTILINE)
 USE = re.compile(rf"\b({'|'.join(MEMBERS)})\.(\w+)")
 
