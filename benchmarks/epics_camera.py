@@ -2,10 +2,11 @@
 
     python -m benchmarks.epics_camera --seconds 60 --json benchmarks/results/epics_camera.json
 
-pvapy's simulated areaDetector streams 150 frames of 647 x 768 pixels (16 bits, Poisson of 200 counts) again and again, one
-each 12 ms as in the paper's scan and twice as fast, as they are and compressed. The service of the camera takes them and
-pushes them to a subscriber that pulls, as a reconstructor does. Latency is from the camera's time stamp to the end of that
-way; one clock, one computer. `cpu_percent` is of one core: that of the service with its subscriber, and of the simulator.
+pvapy's simulated areaDetector streams 150 frames of 647 x 768 pixels (16 bits, Poisson of 200 counts) again and
+again, one each 12 ms as in the paper's scan and twice as fast, as they are and compressed. The service of the
+camera takes them and pushes them to a subscriber that pulls, as a reconstructor does. Latency is from the camera's
+time stamp to the end of that way; one clock, one computer. `cpu_percent` is of one core: that of the service with
+its subscriber, and of the simulator.
 """
 
 from __future__ import annotations
