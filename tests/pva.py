@@ -15,6 +15,7 @@ FIELD = Type([("value", "af"), ("sizex", "i"), ("sizey", "i")])
 ANGLES = Type([("value", "af"), ("sizex", "i")])
 NDARRAY = NTNDArray.buildType()
 START_S = 1_700_000_000
+SHAPE = (5, 8)
 MEMBERS = {"i1": "byte", "i2": "short", "i4": "int", "i8": "long", "f4": "float", "f8": "double", "b1": "boolean"}
 MEMBERS |= {f"u{kind[1]}": f"u{name}" for kind, name in MEMBERS.items() if kind.startswith("i")}
 
@@ -92,3 +93,8 @@ class AreaDetector:
 def axis(size: int, offset: int = 0, binning: int = 1) -> dict[str, Any]:
     """One dimension of an image."""
     return {"size": size, "offset": offset, "fullSize": size, "binning": binning, "reverse": False}
+
+
+def pixels(number: int, dtype: str = "u2", shape: tuple[int, int] = SHAPE) -> np.ndarray:
+    """Frame `number`: no two pixels alike, and no two frames."""
+    return (number + np.arange(np.prod(shape)).reshape(shape)).astype(dtype)

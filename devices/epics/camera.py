@@ -11,8 +11,8 @@ from tango_jit.services.camera import CameraService
 class EpicsCamera(Door):
     """Takes the frames of an areaDetector over PVAccess and sends them on as a detector does.
 
-    Name the PVs in the properties, say in the attributes what no camera knows (pixel size, beam, angles), then Start.
-    Point `DetectorDevice` of the Reconstructor here.
+    Name the PVs in the properties, and say in the attributes what no camera knows (pixel size, beam, angles). Point
+    `DetectorDevice` of the Reconstructor here. It runs by itself, and takes what the camera sends.
     """
 
     service_class = CameraService
@@ -50,10 +50,7 @@ class EpicsCamera(Door):
             budget_bytes=self.BudgetMb << 20,
         )
 
-    def ready(self) -> None:
-        """A camera waits for Start."""
-
-    @order("Connect and begin a new series with the next frame.")
+    @order("Run again after Stop or FAULT: connect, and begin a new series with the next frame.")
     def Start(self) -> None:
         self.guarded(self.service.start, "Start")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from bisect import bisect_left
 from collections import deque
 from dataclasses import dataclass
@@ -15,6 +14,10 @@ from tango_jit.cameras.exposure import Exposure
 
 Scheme = Literal["COMPUTED", "TABLE", "ATTRIBUTE", "POSITION"]
 REMEMBERED = 10_000  # positions
+BEHIND = 8  # so many positions in a row that are older than the newest are right, and that one was wrong
+LONGEST_GAP_S = 10.0
+LARGEST_GAP_DEG = 1.0  # a stage at rest may be silent for long; one that moved further meanwhile may not
+LARGEST_DEG = 1e9
 
 
 class NoAngleError(ValueError):
@@ -56,38 +59,49 @@ class AngleFinder:
 
     def __init__(self) -> None:
         self._table: NDArray[np.float64] | None = None
-        self._told_first = -1
         self._times: deque[float] = deque(maxlen=REMEMBERED)
         self._degrees: deque[float] = deque(maxlen=REMEMBERED)
+        self._behind = 0
         self._stage = Turns(0.0)
-        self.begin(AngleSettings())
+        self._settings = AngleSettings()
+        self._turns = Turns(0.0)
+        self._first = -1
 
-    def begin(self, settings: AngleSettings) -> None:
-        """A series begins, with these settings."""
-        before = getattr(self, "_settings", settings)
-        if settings.period_deg != before.period_deg:
-            self._times.clear()
-            self._degrees.clear()
-            self._stage = Turns(settings.period_deg)
+    def begin(self, settings: AngleSettings, first: int = -1) -> None:
+        """A series begins, with these settings. `first`: the number, counted through, of the frame with the first
+        angle, where the settings do not say it; -1: that of the first frame."""
+        if settings.period_deg != self._settings.period_deg:
+            self._forget_positions(settings.period_deg)
         self._settings = settings
         self._turns = Turns(settings.period_deg)
-        self._first = settings.first_number if settings.first_number >= 0 else self._told_first
+        self._first = settings.first_number if settings.first_number >= 0 else first
 
-    def set_table(self, degrees: NDArray[np.float64]) -> None:
-        """The angles of the scheme TABLE, (n,)."""
-        self._table = degrees
-
-    def set_first(self, number: int) -> None:
-        """The number, counted through, of the frame with the first angle, where no setting says it."""
-        self._told_first = number
-        if self._settings.first_number < 0:
-            self._first = number
+    def set_table(self, degrees: NDArray[np.float64]) -> bool:
+        """The angles of the scheme TABLE, (n,). Says whether others were known before."""
+        before, self._table = self._table, degrees
+        return before is not None and not np.array_equal(before, degrees)
 
     def add_position(self, timestamp_s: float, degrees: float) -> None:
-        """The stage was there. Without a time, or older than the newest, that is of no use and ignored."""
-        if timestamp_s > (self._times[-1] if self._times else 0.0):
-            self._times.append(timestamp_s)
-            self._degrees.append(self._stage.through(degrees))
+        """The stage was there. Without a time, or older than the newest, that is of no use and ignored.
+
+        Where eight in a row are older the newest had a wrong time, and all positions are forgotten.
+        """
+        if not (timestamp_s > 0 and abs(degrees) <= LARGEST_DEG):
+            return
+        if self._times and timestamp_s <= self._times[-1]:
+            self._behind += 1
+            if self._behind < BEHIND:
+                return
+            self._forget_positions(self._settings.period_deg)
+        self._behind = 0
+        self._times.append(timestamp_s)
+        self._degrees.append(self._stage.through(degrees))
+
+    def _forget_positions(self, period_deg: float) -> None:
+        self._times.clear()
+        self._degrees.clear()
+        self._behind = 0
+        self._stage = Turns(period_deg)
 
     def of(self, exposure: Exposure, number: int) -> float | None:
         """The angle in degrees; None: not known yet, ask again. Raises NoAngleError: it will never be."""
@@ -114,7 +128,7 @@ class AngleFinder:
     def _told(self, exposure: Exposure) -> float:
         name = self._settings.attribute
         value = exposure.attributes.get(name)
-        if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not math.isfinite(float(value)):
+        if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not abs(value) <= LARGEST_DEG:
             known = ", ".join(sorted(exposure.attributes)) or "none"
             raise NoAngleError(f"angle: expected a number in the attribute {name!r}, got {value!r}; there are: {known}")
         return float(value)
@@ -134,5 +148,10 @@ class AngleFinder:
                 f"angle: expected a position before {timestamp_s:.6f} s, the first is of {first_s:.6f} s"
             )
         start_s, end_s = self._times[after - 1], self._times[after]
-        part = (timestamp_s - start_s) / (end_s - start_s)
-        return self._degrees[after - 1] + part * (self._degrees[after] - self._degrees[after - 1])
+        start, change = self._degrees[after - 1], self._degrees[after] - self._degrees[after - 1]
+        if end_s - start_s > LONGEST_GAP_S and abs(change) > LARGEST_GAP_DEG:
+            raise NoAngleError(
+                f"angle: expected positions within {LONGEST_GAP_S:g} s of each other, got {end_s - start_s:.1f} s with "
+                f"{change:g} degrees between"
+            )
+        return start + change * (timestamp_s - start_s) / (end_s - start_s)

@@ -7,6 +7,7 @@ no more than that is ever allocated. Libraries other than zlib and Pillow come w
 from __future__ import annotations
 
 import io
+import math
 import struct
 import zlib
 from collections.abc import Callable
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Bytes = NDArray[np.uint8]
+Shape = tuple[int, int]
 BITSHUFFLE_BYTES = 8192  # the block of bitshuffle where nobody says another
 SMALLEST_BLOCK = 128  # elements
 
@@ -23,8 +25,8 @@ class CodecError(ValueError):
     """A payload that is not what its codec says; the text gives expected and got."""
 
 
-def decompress(payload: Bytes, codec: str, dtype: np.dtype, count: int) -> NDArray:
-    """`count` pixels of `dtype`, (count,), from a payload (n,) uint8.
+def decompress(payload: Bytes, codec: str, dtype: np.dtype, shape: Shape) -> NDArray:
+    """Pixels (rows, cols) of `dtype` and this shape from a payload (n,) uint8.
 
     `codec`: a name of areaDetector's NDCodec, in any case: jpeg, zlib, blosc, lz4, lz4hdf5, bslz4. The last three come
     with the header of an HDF5 chunk or without, which is found by looking. Raises CodecError, and nothing else,
@@ -35,18 +37,19 @@ def decompress(payload: Bytes, codec: str, dtype: np.dtype, count: int) -> NDArr
     except KeyError:
         raise CodecError(f"codec: expected one of {', '.join(_CODECS)}, got {codec!r}") from None
     try:
-        pixels = unpack(np.ascontiguousarray(payload, np.uint8), dtype, count)
+        pixels = unpack(np.ascontiguousarray(payload, np.uint8), dtype, shape)
     except CodecError as error:
         raise CodecError(f"{codec}: {error}") from None
     except ModuleNotFoundError as error:
         raise CodecError(f"{codec}: expected the package {error.name}, which comes with the extra epics") from None
-    if pixels.nbytes != count * dtype.itemsize:
-        raise CodecError(f"{codec}: expected {count * dtype.itemsize} bytes unpacked, got {pixels.nbytes}")
-    return pixels.view(dtype)
+    size = math.prod(shape) * dtype.itemsize
+    if pixels.nbytes != size:
+        raise CodecError(f"{codec}: expected {size} bytes unpacked, got {pixels.nbytes}")
+    return pixels.reshape(-1).view(dtype).reshape(shape)
 
 
-def _zlib(payload: Bytes, dtype: np.dtype, count: int) -> NDArray:
-    size = count * dtype.itemsize
+def _zlib(payload: Bytes, dtype: np.dtype, shape: Shape) -> NDArray:
+    size = math.prod(shape) * dtype.itemsize
     stream = zlib.decompressobj()
     try:
         pixels = stream.decompress(payload.data, size + 1)
@@ -57,24 +60,26 @@ def _zlib(payload: Bytes, dtype: np.dtype, count: int) -> NDArray:
     return np.frombuffer(pixels, np.uint8)
 
 
-def _jpeg(payload: Bytes, dtype: np.dtype, count: int) -> NDArray:
-    from PIL import Image, UnidentifiedImageError
+def _jpeg(payload: Bytes, dtype: np.dtype, shape: Shape) -> NDArray:
+    from PIL import Image
 
     try:
         with Image.open(io.BytesIO(payload.data), formats=("JPEG",)) as picture:
-            if picture.mode != "L" or dtype != np.uint8 or picture.width * picture.height != count:
+            if picture.mode != "L" or dtype != np.uint8 or (picture.height, picture.width) != shape:
                 form = f"{picture.width} x {picture.height} in the mode {picture.mode}"
-                raise CodecError(f"expected {count} grey pixels of 8 bits, got {form}, told as {dtype}")
-            return np.asarray(picture).reshape(-1)
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        raise error if isinstance(error, CodecError) else CodecError(str(error)) from None
+                raise CodecError(f"expected {shape[1]} x {shape[0]} grey pixels of 8 bits, got {form}, told as {dtype}")
+            return np.asarray(picture)
+    except CodecError:
+        raise
+    except Exception as error:  # of a dozen kinds, one for each way in which a picture may be broken
+        raise CodecError(f"{type(error).__name__}: {error}") from None
 
 
-def _blosc(payload: Bytes, dtype: np.dtype, count: int) -> NDArray:
+def _blosc(payload: Bytes, dtype: np.dtype, shape: Shape) -> NDArray:
     import blosc
     from blosc.blosc_extension import error as refusal
 
-    size = count * dtype.itemsize
+    size = math.prod(shape) * dtype.itemsize
     if len(payload) < 16:
         raise CodecError(f"expected a header of 16 bytes, got {len(payload)} bytes in all")
     unpacked, _, packed = struct.unpack_from("<III", payload.data, 4)
@@ -86,8 +91,8 @@ def _blosc(payload: Bytes, dtype: np.dtype, count: int) -> NDArray:
         raise CodecError(str(error)) from None
 
 
-def _lz4(payload: Bytes, dtype: np.dtype, count: int) -> NDArray:
-    size = count * dtype.itemsize
+def _lz4(payload: Bytes, dtype: np.dtype, shape: Shape) -> NDArray:
+    size = math.prod(shape) * dtype.itemsize
     if not _has_chunk_header(payload, size):
         return np.frombuffer(_lz4_block(payload, size), np.uint8)
     return _lz4_chunk(payload, size)
@@ -124,10 +129,10 @@ def _lz4_block(payload: Bytes, size: int) -> bytes:
     return pixels
 
 
-def _bslz4(payload: Bytes, dtype: np.dtype, count: int) -> NDArray:
+def _bslz4(payload: Bytes, dtype: np.dtype, shape: Shape) -> NDArray:
     import bitshuffle
 
-    block = 0
+    block, count = 0, math.prod(shape)
     if _has_chunk_header(payload, count * dtype.itemsize):
         (block_bytes,) = struct.unpack_from(">I", payload.data, 8)
         payload, block = payload[12:], block_bytes // dtype.itemsize
@@ -170,7 +175,7 @@ def _has_chunk_header(payload: Bytes, size: int) -> bool:
     return len(payload) >= 12 and struct.unpack_from(">Q", payload.data)[0] == size
 
 
-_CODECS: dict[str, Callable[[Bytes, np.dtype, int], NDArray]] = {
+_CODECS: dict[str, Callable[[Bytes, np.dtype, Shape], NDArray]] = {
     "jpeg": _jpeg,
     "zlib": _zlib,
     "blosc": _blosc,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -29,9 +29,12 @@ class Exposure:
     binning: tuple[int, int] = (1, 1)
 
     @property
-    def nbytes(self) -> int:
-        """Size of the pixels, in bytes."""
-        return self.data.nbytes
+    def form(self) -> Form:
+        """What frames must have in common to be one scan: shape, region, binning, type of the pixels."""
+        return self.data.shape, self.offset, self.binning, self.data.dtype.str
+
+
+Form = tuple[Any, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,18 +44,12 @@ class FieldMean:
     role: Role
     mean: NDArray[np.float32] = field(repr=False)
 
-    @property
-    def nbytes(self) -> int:
-        """Size of the pixels, in bytes."""
-        return self.mean.nbytes
-
 
 @dataclass(frozen=True, eq=False)
 class Angles:
     """The angles of a scan, frame by frame, in degrees (n,)."""
 
     degrees: NDArray[np.float64] = field(repr=False)
-    nbytes = 0
 
 
 @dataclass(frozen=True)
@@ -60,7 +57,6 @@ class FirstNumber:
     """The camera's number of the frame that has the first angle."""
 
     number: int
-    nbytes = 0
 
 
 @dataclass(frozen=True)
@@ -69,7 +65,6 @@ class Position:
 
     timestamp_s: float
     degrees: float
-    nbytes = 0
 
 
 @dataclass(frozen=True)
@@ -77,7 +72,6 @@ class RoleNow:
     """What frames show from now on."""
 
     role: Role
-    nbytes = 0
 
 
 @dataclass(frozen=True)
@@ -86,7 +80,6 @@ class Refused:
 
     why: str
     number: int | None = None
-    nbytes = 0
 
 
 Event = Exposure | FieldMean | Angles | FirstNumber | Position | RoleNow | Refused
@@ -97,7 +90,17 @@ class Camera(Protocol):
 
     @property
     def trouble(self) -> str:
-        """Why nothing comes; empty: it is connected."""
+        """Why no frames come; empty: it is connected."""
+        ...
+
+    @property
+    def missing(self) -> str:
+        """What else does not come that should; empty: all does."""
+        ...
+
+    @property
+    def tells(self) -> Collection[type]:
+        """Kinds of events without which its frames are not understood: the first of each comes soon after `open`."""
         ...
 
     @property

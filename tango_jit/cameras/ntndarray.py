@@ -33,11 +33,13 @@ class NTNDArrayError(ValueError):
 
 @dataclass(frozen=True)
 class Dimension:
-    """One axis of an image, the fastest one first: pixels, first pixel of the sensor, sensor pixels in one."""
+    """One axis of an image, the fastest one first: pixels, first pixel of the sensor, sensor pixels in one, and whether
+    it runs against that of the sensor."""
 
     size: int
     offset: int = 0
     binning: int = 1
+    reverse: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,9 +58,15 @@ class NTNDArray:
     timestamp_s: float = 0.0
     attributes: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def nbytes(self) -> int:
+        """Size of the pixels as they came, in bytes."""
+        return 0 if self.value is None else self.value.nbytes
+
 
 def exposure(image: NTNDArray) -> Exposure:
-    """The frame, (rows, cols): as it is where its type is uint8, uint16, uint32 or float32, else as float32.
+    """The frame, (rows, cols) in the order of the sensor: as it is where its type is uint8, uint16, uint32 or float32,
+    else as float32.
 
     Raises NTNDArrayError, and nothing else, for what is no grey image.
     """
@@ -66,19 +74,26 @@ def exposure(image: NTNDArray) -> Exposure:
     if image.value is None:
         raise NTNDArrayError("value: expected pixels, got none")
     try:
-        pixels = _pixels(image, image.value, rows.size * cols.size)
+        pixels = _pixels(image, image.value, (rows.size, cols.size))
     except ValueError as error:
         raise NTNDArrayError(str(error)) from None
     if pixels.dtype.str[1:] not in EXACT:
         pixels = pixels.astype(np.float32)
+    if rows.reverse or cols.reverse:
+        pixels = np.ascontiguousarray(pixels[:: -1 if rows.reverse else 1, :: -1 if cols.reverse else 1])
     return Exposure(
         image.unique_id,
-        image.timestamp_s if math.isfinite(image.timestamp_s) and image.timestamp_s > POSIX_2000_S else 0.0,
-        pixels.reshape(rows.size, cols.size),
+        believed(image.timestamp_s),
+        pixels,
         image.attributes,
         (rows.offset, cols.offset),
         (rows.binning, cols.binning),
     )
+
+
+def believed(timestamp_s: float) -> float:
+    """A time in s since the epoch; 0 for one of a clock that was never set."""
+    return timestamp_s if math.isfinite(timestamp_s) and timestamp_s > POSIX_2000_S else 0.0
 
 
 def _shape(image: NTNDArray) -> tuple[Dimension, Dimension]:
@@ -99,14 +114,15 @@ def _shape(image: NTNDArray) -> tuple[Dimension, Dimension]:
     return rows, cols
 
 
-def _pixels(image: NTNDArray, value: NDArray[Any], count: int) -> NDArray[Any]:
+def _pixels(image: NTNDArray, value: NDArray[Any], shape: tuple[int, int]) -> NDArray[Any]:
+    count = math.prod(shape)
     if image.codec:
         if value.dtype.itemsize != 1 or value.ndim != 1:
             raise NTNDArrayError(f"value: expected bytes of the codec {image.codec}, got {value.dtype} {value.shape}")
-        return decompress(value.view(np.uint8), image.codec, _dtype(image, count), count)
+        return decompress(value.view(np.uint8), image.codec, _dtype(image, count), shape)
     if value.dtype.kind not in "uif" or value.shape != (count,):
         raise NTNDArrayError(f"value: expected {count} numbers, got {value.dtype} {value.shape}")
-    return value
+    return value.reshape(shape)
 
 
 def _dtype(image: NTNDArray, count: int) -> np.dtype:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from tango_jit.cameras import AngleSettings, Assembly, Camera, CameraSettings, Event, Exposure, Scanner
+from tango_jit.cameras import AngleSettings, Assembly, Camera, CameraSettings, Exposure, Scanner
 from tango_jit.services.arrivals import Pace
 from tango_jit.services.camera_signals import SIGNALS
 from tango_jit.services.rates import Rate
@@ -20,6 +20,7 @@ PATIENCE_S = 1.0  # so long a frame waits for a reconstructor, and only if that 
 TICK_S = 0.1
 SILENCE_S = 2.0
 ALARM_S = 10.0
+LONGEST_NAME = 200
 
 
 class CameraService(Service):
@@ -42,10 +43,16 @@ class CameraService(Service):
         self._copies = Publisher(monitor_endpoint, budget_bytes=budget_bytes)
         self._forget()
         self.publish(raw_endpoint=self._pusher.endpoint, monitor_endpoint=self._copies.endpoint)
+        self.set_state(State.STANDBY, "ready: Start takes what the camera sends")
+
+    def accept(self, name: str, value: Any) -> None:
+        """Raises ValueError for a name that no message can carry."""
+        if name == "scan_name" and (len(value) > LONGEST_NAME or not value.isprintable()):
+            raise ValueError(f"scan_name: expected at most {LONGEST_NAME} printable characters, got {value[:80]!r}")
 
     def _forget(self) -> None:
         self._settings = camera_settings(self.values)
-        self._assembly = Assembly(self._settings, self._new_series)
+        self._assembly = Assembly(self._settings, self._new_series, self._camera.tells)
         self._rate, self._pace = Rate(), Pace(SILENCE_S)
         self._taken = True  # the last frame was
         self._noticed = (0, 0, 0)  # refused, lost, left over: what was seen of them
@@ -76,26 +83,35 @@ class CameraService(Service):
 
     def turn(self) -> None:
         event = self._camera.receive(TICK_S)
+        now = self.clock()
         if (settings := camera_settings(self.values)) != self._settings:
             self._settings = settings
             self._assembly.set(settings)
+        if isinstance(event, Exposure):
+            self._pace.beat(now)
+        elif self._pace.silent(now):
+            self._pass_on(self._assembly.settle(), now)
         if event is not None:
-            self._take(event)
+            self._pass_on(self._assembly.take(event), now)
         else:
             self._pusher.poll()
 
-    def _take(self, event: Event) -> None:
-        now = self.clock()
-        if isinstance(event, Exposure):
-            self._pace.beat(now)
-            if event.timestamp_s <= 0:
-                event = replace(event, timestamp_s=now)
-        for message in self._assembly.take(event):
+    def _pass_on(self, messages: Iterator[Message], now: float) -> None:
+        """Send what came of an event; what the messages refuse is a frame that cannot be used."""
+        try:
+            self._send(messages, now)
+        except (ValueError, ArithmeticError) as error:
+            self._assembly.refuse(str(error))
+
+    def _send(self, messages: Iterator[Message], now: float) -> None:
+        for message in messages:
+            if isinstance(message, Image) and message.timestamp_s <= 0:
+                message = replace(message, timestamp_s=now)
             taken = self._hand_over(message)
             if isinstance(message, Image):
                 self._account(message, now, taken)
             elif isinstance(message, Header):
-                self._noticed = (0, 0, self._noticed[2])
+                self._noticed = (self._noticed[0], 0, self._noticed[2])
                 self.publish(series=message.series)
 
     def _hand_over(self, message: Message) -> bool:
@@ -154,6 +170,8 @@ class CameraService(Service):
             return State.ALARM, self._alarm
         if not self._taken:
             return State.ALARM, "frames come, but no reconstructor takes them"
+        if self._camera.missing:
+            return State.ALARM, f"frames without {self._camera.missing}"
         if not self._pace.at_s or self._pace.silent(now):
             return State.STANDBY, "connected, no frames"
         return State.RUNNING, f"{self._rate.per_second(now):.1f} frames/s from the camera"

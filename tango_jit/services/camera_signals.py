@@ -120,14 +120,14 @@ SCAN = (
     setting("scan_name", "str", "What the sample is called.", default=""),
 )
 READINGS = (
-    Signal("frames_received", "int", "Different frames of this series that came."),
+    Signal("frames_received", "int", "Different frames of this series that came, darks and flats among them."),
     Signal("frames_lost", "int", "Frames between the first and the newest that did not come."),
     Signal("frames_late", "int", "Frames that came after a later one."),
     Signal("frames_duplicate", "int", "Frames that came twice; the repeats are left out."),
-    Signal("frames_refused", "int", "Frames of this series that could not be used: no image, no angle."),
+    Signal("frames_refused", "int", "Frames since Start that could not be used: no image, no angle."),
     Signal("frames_dropped", "int", "Frames that came since Start and found the queue full."),
     Signal("frames_untaken", "int", "Frames since Start that no reconstructor took in time."),
-    Signal("frames_waiting", "int", "Frames that wait for their angle."),
+    Signal("frames_waiting", "int", "Frames that wait for their angle, or for what tells what they show."),
     Signal("frames_sent", "int", "Frames of this series that were sent on."),
     Signal(
         "frame_number", "int", "Number of the last frame; its event tells that a new image can be read.", default=-1

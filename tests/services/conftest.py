@@ -23,6 +23,7 @@ from tango_jit.services.trainer import TrainerService
 from tango_jit.streams import Dark, Flat, Header, Image, Mailbox, Message, Publisher, Pusher, SeriesEnd, Subscriber
 from tests.events import wait_until
 from tests.phantom import ball
+from tests.pva import AreaDetector
 from tests.services import scans
 from tests.services.beamline import Beamline, seen
 from tests.services.denoisers import DenoiserBench, meet, wait_for_slices
@@ -287,3 +288,10 @@ def recorder(beamline: Beamline, tmp_path: Path) -> Iterator[RecorderService]:
     seen(service, beamline)
     yield service
     service.close()
+
+
+@pytest.fixture
+def area_detector() -> Iterator[AreaDetector]:
+    detector = AreaDetector()
+    yield detector
+    detector.close()

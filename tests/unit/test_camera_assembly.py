@@ -29,9 +29,9 @@ SHAPE = (4, 6)
 class Camera:
     """Feeds an assembly and keeps what comes of it."""
 
-    def __init__(self, **settings) -> None:
+    def __init__(self, tells=(), **settings) -> None:
         names = (f"series-{i}" for i in itertools.count())
-        self.assembly = Assembly(CameraSettings(**settings), lambda: next(names))
+        self.assembly = Assembly(CameraSettings(**settings), lambda: next(names), tells)
         self.seen = []
 
     def tell(self, *events):
@@ -119,7 +119,7 @@ def test_darks_and_flats_among_the_frames_are_averaged_and_are_no_gap(told_by):
     expose("projection", 9, value=50)
     assert camera.kinds[5:] == ["Flat", "Image"]
     assert camera.assembly.count.lost == 0
-    assert [i.frame for i in camera.all(Image)] == [1, 2, 3], "numbers of projections alone"
+    assert [i.frame for i in camera.all(Image)] == [5, 6, 7], "the flats between are no gap"
     assert camera.assembly.fields == {"dark": 2, "flat": 2}
 
 
@@ -146,10 +146,13 @@ def test_another_region_binning_or_type_begins_a_new_series(changed):
     camera.tell(FieldMean("flat", np.ones(SHAPE, np.float32)))
     camera.expose(1, 2)
     camera.expose(3, 4, **changed)
-    fields = [] if "shape" in changed else ["Flat"]
-    assert camera.kinds == ["Header", "Flat", "Image", "Image", "SeriesEnd", "Header", *fields, "Image", "Image"]
+    assert camera.kinds == ["Header", "Flat", "Image", "Image", "SeriesEnd", "Header", "Image", "Image"], (
+        "no flat of others"
+    )
     assert camera.all(SeriesEnd) == [SeriesEnd("series-0", 2)]
     assert {i.series for i in camera.all(Image)[2:]} == {"series-1"}
+    camera.expose(5)
+    assert camera.kinds[8:] == ["SeriesEnd", "Header", "Flat", "Image"], "it is known again where it fits"
 
 
 def test_a_camera_that_was_started_again_begins_a_new_series():
@@ -178,13 +181,139 @@ def test_settings_that_are_no_scanner_refuse_frames_in_words():
     assert (camera.assembly.refused, "source_axis_mm: expected a length" in camera.assembly.why) == (2, True)
 
 
+@pytest.mark.parametrize("other", [{"binning": (2, 2)}, {"offset": (0, 8)}, {"dtype": np.float32}])
+def test_flats_among_the_frames_are_for_frames_like_them(other):
+    camera = Camera(role_attribute="T")
+    camera.expose(1, 2, value=10, attributes={"T": "flat"})
+    camera.expose(3, value=40, attributes={"T": "flat"}, **other)
+    camera.expose(4, attributes={"T": "projection"}, **other)
+    flat = camera.all(Flat)[0]
+    assert (flat.count, flat.mean.max()) == (1, 40)
+
+
+def test_sums_of_a_scan_do_not_go_into_the_next():
+    camera = Camera(role_attribute="T")
+    camera.expose(900, value=10, attributes={"T": "dark"})
+    camera.expose(1, value=30, attributes={"T": "dark"}, start_s=2e9)
+    camera.expose(2, attributes={"T": "projection"}, start_s=2e9)
+    assert [(d.count, d.mean.max()) for d in camera.all(Dark)] == [(1, 30)]
+
+
+def test_a_frame_of_another_form_does_not_cost_the_flat():
+    camera = Camera()
+    camera.tell(FieldMean("flat", np.ones(SHAPE, np.float32)))
+    camera.expose(1)
+    camera.expose(2, shape=(5, 5))
+    camera.expose(3)
+    assert camera.kinds == [
+        "Header", "Flat", "Image", "SeriesEnd", "Header", "Image", "SeriesEnd", "Header", "Flat", "Image",
+    ]  # fmt: skip
+
+
+def test_flats_at_the_end_of_a_scan_come_when_nothing_follows():
+    camera = Camera(role_attribute="T")
+    camera.expose(1, attributes={"T": "projection"})
+    camera.expose(2, 3, value=9, attributes={"T": "flat"})
+    camera.seen += camera.assembly.settle()
+    assert [(f.series, f.count) for f in camera.all(Flat)] == [("series-0", 2)]
+    camera.expose(4, value=9, attributes={"T": "flat"})
+    camera.seen += camera.assembly.end()
+    assert camera.kinds[-2:] == ["Flat", "SeriesEnd"]
+
+
+def test_a_new_acquisition_that_begins_with_darks_ends_the_series():
+    camera = Camera(role_attribute="T")
+    camera.expose(500, attributes={"T": "projection"})
+    camera.expose(1, attributes={"T": "dark"}, start_s=2e9)
+    assert camera.kinds == ["Header", "Image", "SeriesEnd"]
+    camera.expose(2, attributes={"T": "projection"}, start_s=2e9)
+    assert camera.kinds[3:] == ["Header", "Dark", "Image"]
+
+
+def test_repeats_of_flats_and_late_frames_beside_flats_cost_no_projection():
+    camera = Camera(role_attribute="T")
+    for number, role in ((1, "p"), (2, "p"), (4, "f"), (4, "f"), (3, "p"), (5, "p"), (7, "p"), (6, "f"), (8, "p")):
+        camera.expose(number, value=number, attributes={"T": {"p": "projection", "f": "flat"}[role]})
+    images = {int(i.data.max()): i.frame for i in camera.all(Image)}
+    assert images == {1: 1, 2: 2, 3: 3, 5: 4, 7: 6, 8: 7}, "flat 6 came late: its number stays a gap"
+    assert [f.count for f in camera.all(Flat)] == [1, 1]
+    assert camera.assembly.count.duplicate == 1
+
+
+def test_the_next_scan_of_a_camera_that_counts_on_is_a_new_series():
+    camera = Camera(angles=AngleSettings("TABLE"))
+    table = np.array([0.0, 60.0, 120.0])
+    camera.tell(FirstNumber(3), Angles(table))
+    camera.expose(3, 4, 5)
+    camera.tell(Angles(table), FirstNumber(6))
+    camera.expose(6, 7)
+    assert [(i.series, i.angle_rad) for i in camera.all(Image)] == [
+        (f"series-{n}", pytest.approx(np.deg2rad(angle))) for n, angle in ((0, 0), (0, 60), (0, 120), (1, 0), (1, 60))
+    ]
+    camera.tell(Angles(table), FirstNumber(6))
+    camera.expose(8)
+    assert camera.all(Image)[-1].series == "series-1", "the same published again is no news"
+
+
+def test_the_first_number_is_found_beyond_a_wrap():
+    camera = Camera(angles=AngleSettings("TABLE"))
+    camera.tell(Angles(np.arange(0.0, 90.0, 10.0)))
+    camera.expose(65534, 65535, 0, 1)
+    camera.tell(FirstNumber(2))
+    camera.expose(2, 3)
+    assert [i.angle_rad for i in camera.all(Image)][-2:] == pytest.approx(np.deg2rad([0, 10]))
+
+
+def test_frames_wait_until_what_they_are_not_understood_without_has_come():
+    camera = Camera({RoleNow, FirstNumber}, angles=AngleSettings("TABLE"))
+    camera.tell(Angles(np.array([0.0, 1.0, 2.0])))
+    camera.expose(7, 8)
+    camera.tell(FirstNumber(7))
+    assert not camera.seen
+    assert camera.assembly.waiting == 2
+    camera.tell(RoleNow("projection"))
+    assert [i.angle_rad for i in camera.all(Image)] == pytest.approx(np.deg2rad([0, 1]))
+
+
+def test_frames_that_are_never_understood_are_bounded():
+    camera = Camera({RoleNow})
+    camera.expose(*range(1, WAITING_FRAMES + 11))
+    assert (camera.assembly.waiting, camera.assembly.refused) == (WAITING_FRAMES, 10)
+    assert "expected RoleNow before it is understood, none came" in camera.assembly.why
+
+
+def test_what_waits_keeps_the_settings_of_its_series_and_is_not_lost_unseen():
+    camera = Camera(angles=AngleSettings("POSITION"))
+    camera.tell(Position(1e9, 0.0))
+    camera.expose(1, 2)
+    camera.assembly.set(CameraSettings(angles=AngleSettings("POSITION"), scanner=Scanner(turn="CLOCKWISE")))
+    camera.tell(Position(1e9 + 1, 10.0))
+    assert [i.angle_rad for i in camera.all(Image)] == pytest.approx([np.deg2rad(10)])
+    camera.expose(3)
+    assert camera.assembly.refused == 1, "frame 2 lost its series while it waited"
+    assert "the series ended before its angle came" in camera.assembly.why
+    camera.tell(Position(1e9 + 3, 30.0))
+    assert [i.angle_rad for i in camera.all(Image)][1:] == pytest.approx([-np.deg2rad(30)])
+
+
+def test_a_name_that_no_message_carries_begins_no_series():
+    camera = Camera(name="a" * 300)
+    camera.expose(1)
+    assert not camera.seen
+    assert "name" in camera.assembly.why
+    assert not list(camera.assembly.end())
+
+
 def test_frames_wait_for_their_table_and_keep_their_order():
     camera = Camera(angles=AngleSettings("TABLE"))
-    camera.expose(11, 12)
-    assert camera.kinds == ["Header"]
     camera.tell(FirstNumber(11))
+    camera.expose(11)
     camera.tell(Angles(np.array([0.0, 45.0])))
-    assert [i.angle_rad for i in camera.all(Image)] == pytest.approx([0, np.pi / 4])
+    camera.expose(12)
+    assert [(i.series, i.angle_rad) for i in camera.all(Image)] == [
+        ("series-0", pytest.approx(0)),
+        ("series-0", pytest.approx(np.pi / 4)),
+    ]
     camera.expose(13)
     assert camera.assembly.refused == 1
     assert "expected frame 0 to 1 of the scan's table, got 2" in camera.assembly.why

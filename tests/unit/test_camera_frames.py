@@ -49,6 +49,31 @@ def test_without_times_a_camera_begins_again_where_no_frame_can_be_late():
     assert placed(400, 401, 1, 2)[2:] == [(1, "anew"), (2, "on")]
 
 
+def test_a_corrupt_number_or_clock_does_not_end_the_series_for_good():
+    told = [5000, 5001, -5, *range(5002, 5060)]
+    times = [1e9 + i for i in range(len(told))]
+    times[2] = 2e9
+    got = placed(*told, times=times)
+    assert got[2] == (2**32 - 5, "anew"), "no camera loses so many frames"
+    assert [n for n, _ in got[-20:]] == told[-20:]
+    back = placed(*range(1, 200), *range(1, 100), times=[*(1e9 + i for i in range(199)), *(9e8 + i for i in range(99))])
+    assert back[-50:] == [(n, "on") for n in range(50, 100)], "the camera began again, and so did its clock"
+    assert sum(step == "anew" for _, step in back) == 2
+
+
+def test_a_number_that_wraps_late_is_a_restart():
+    assert placed(64700, 1, times=[1e9, 1e9 + 600])[1] == (1, "anew")
+    assert placed(64700, 1, times=[1e9, 1e9 + 6])[1] == (65537, "on")
+
+
+def test_numbers_told_elsewhere_are_counted_alike():
+    numbering = Numbering()
+    for number in (65530, 65535, 2):
+        numbering.place(number, 0.0)
+    assert numbering.counted(65531) == 65531
+    assert numbering.counted(1) == 65537
+
+
 @given(st.lists(st.integers(-(2**31), 2**31 - 1), max_size=40), st.booleans())
 def test_whatever_comes_numbers_are_whole_and_not_negative(numbers, timed):
     times = [1e9 + i for i in range(len(numbers))] if timed else None
@@ -74,15 +99,15 @@ def test_computed_angles_begin_with_the_first_frame_or_where_somebody_says():
 
 def test_a_table_is_looked_up_from_the_first_number():
     angles = finder("TABLE")
-    angles.set_first(21)
+    angles.begin(AngleSettings("TABLE"), first=21)
     assert angles.of(frame(), 22) is None, "before the table came"
     angles.set_table(np.array([0.0, 1.5, 3.0]))
     assert [angles.of(frame(), n) for n in (21, 22, 23)] == [0.0, 1.5, 3.0]
     for number in (20, 24):
         with pytest.raises(NoAngleError, match=f"expected frame 0 to 2 of the scan's table, got {number - 21}"):
             angles.of(frame(), number)
-    angles.set_first(22)
-    assert angles.of(frame(), 22) == 0.0
+    assert not angles.set_table(np.array([0.0, 1.5, 3.0])), "the same again is no news"
+    assert angles.set_table(np.array([0.0, 1.5]))
 
 
 def test_an_attribute_is_counted_through_its_period():
@@ -90,6 +115,9 @@ def test_an_attribute_is_counted_through_its_period():
     told = [350.0, 355.0, 2.0, 10.0, 358.0, 1.0]
     got = [angles.of(frame(attributes={"SampleRotary": value}), i) for i, value in enumerate(told)]
     assert got == [350.0, 355.0, 362.0, 370.0, 358.0, 361.0]
+    for value in (1.7e308, -1.7e308):
+        with pytest.raises(NoAngleError):
+            angles.of(frame(attributes={"SampleRotary": value}), 9)
 
 
 def test_without_a_period_an_attribute_is_what_it_is():
@@ -121,13 +149,39 @@ def test_positions_and_table_outlive_a_series_and_a_setting_comes_before_what_th
     angles = finder("POSITION")
     angles.add_position(1e9, 5.0)
     angles.set_table(np.array([1.0, 2.0]))
-    angles.set_first(10)
     angles.begin(AngleSettings("POSITION"))
     assert angles.of(frame(at_s=1e9), 10) == 5.0
-    angles.begin(AngleSettings("TABLE"))
+    angles.begin(AngleSettings("TABLE"), first=10)
     assert angles.of(frame(), 11) == 2.0
-    angles.begin(AngleSettings("TABLE", first_number=11))
+    angles.begin(AngleSettings("TABLE", first_number=11), first=10)
     assert angles.of(frame(), 11) == 1.0
+
+
+def test_one_position_with_a_wrong_time_does_not_spoil_the_rest():
+    angles = finder("POSITION")
+    angles.add_position(1e9, 0.0)
+    angles.add_position(2e9, 7.0)  # of another clock
+    for i in range(1, 12):
+        angles.add_position(1e9 + i, 90.0 * i)
+    assert angles.of(frame(at_s=1e9 + 10.5), 0) == pytest.approx(945.0)
+
+
+def test_positions_that_cannot_be_are_ignored():
+    angles = finder("POSITION", period_deg=360.0)
+    for at_s, degrees in ((0.0, 5.0), (1e9, 1.7e308), (1e9, np.nan), (1e9, np.inf)):
+        angles.add_position(at_s, degrees)
+    assert angles.of(frame(at_s=1e9), 0) is None
+
+
+def test_a_stage_may_rest_unheard_but_not_turn():
+    angles = finder("POSITION")
+    for at_s, degrees in ((0, 0.0), (60, 0.5), (120, 90.0)):
+        angles.add_position(1e9 + at_s, degrees)
+    assert angles.of(frame(at_s=1e9 + 30), 0) == pytest.approx(0.25)
+    with pytest.raises(
+        NoAngleError, match=r"expected positions within 10 s of each other, got 60\.0 s with 89\.5 degrees"
+    ):
+        angles.of(frame(at_s=1e9 + 90), 0)
 
 
 def test_positions_of_an_endless_run_are_bounded():

@@ -59,7 +59,7 @@ FORMS = ("zlib", "blosc", "lz4", "lz4hdf5", "lz4hdf5 in one", "bslz4", "bslz4 in
 
 def unpacked(form: str, payload: bytes, dtype: str, count: int) -> np.ndarray:
     codec = form.partition(" ")[0]
-    return decompress(np.frombuffer(payload, np.uint8), codec, np.dtype(dtype), count)
+    return decompress(np.frombuffer(payload, np.uint8), codec, np.dtype(dtype), (1, count))[0]
 
 
 def tried(form: str, payload: bytes, count: int) -> tuple[np.ndarray | None, str]:
@@ -90,18 +90,29 @@ def test_captured_frames_of_a_real_area_detector(shared_data, name, base):
     np.testing.assert_array_equal(pixels, base + rows + cols)
 
 
+def jpeg(pixels: np.ndarray) -> np.ndarray:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "JPEG", quality=95)
+    return np.frombuffer(file.getvalue(), np.uint8)
+
+
 def test_jpeg_of_grey_pixels_is_read_and_others_are_refused():
     ramp = np.tile(np.arange(64, dtype=np.uint8) * 3, (48, 1))
-    file = io.BytesIO()
-    Image.fromarray(ramp).save(file, "JPEG", quality=95)
-    back = unpacked("jpeg", file.getvalue(), "u1", 64 * 48).reshape(48, 64)
+    back = decompress(jpeg(ramp), "jpeg", np.dtype("u1"), (48, 64))
     assert np.abs(back.astype(int) - ramp).max() <= 4
-    with pytest.raises(CodecError, match="expected 100 grey pixels of 8 bits, got 64 x 48"):
-        unpacked("jpeg", file.getvalue(), "u1", 100)
-    colours = io.BytesIO()
-    Image.fromarray(np.stack([ramp] * 3, axis=-1)).save(colours, "JPEG")
+    for shape in ((10, 10), (64, 48)):
+        with pytest.raises(CodecError, match=f"expected {shape[1]} x {shape[0]} grey pixels of 8 bits, got 64 x 48"):
+            decompress(jpeg(ramp), "jpeg", np.dtype("u1"), shape)
     with pytest.raises(CodecError, match="in the mode RGB"):
-        unpacked("jpeg", colours.getvalue(), "u1", 64 * 48)
+        decompress(jpeg(np.stack([ramp] * 3, axis=-1)), "jpeg", np.dtype("u1"), (48, 64))
+
+
+def test_a_jpeg_that_claims_to_be_enormous_is_refused():
+    bomb = jpeg(np.zeros((16, 16), np.uint8)).copy()
+    start = bytes(bomb).index(b"\xff\xc0") + 5
+    bomb[start : start + 4] = 0xFF  # 65,535 x 65,535 pixels
+    with pytest.raises(CodecError, match="jpeg"):
+        decompress(bomb, "jpeg", np.dtype("u1"), (16, 16))
 
 
 def test_an_unknown_codec_is_named():

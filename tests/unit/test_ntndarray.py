@@ -59,6 +59,16 @@ def test_region_and_binning_come_with_the_frame():
     assert frame.binning == (4, 2)
 
 
+def test_axes_against_those_of_the_sensor_are_turned_round():
+    pixels = np.arange(12, dtype="u2")
+    axes = (Dimension(COLS, 100, 1, reverse=True), Dimension(ROWS))
+    np.testing.assert_array_equal(exposure(image(pixels, axes)).data, pixels.reshape(ROWS, COLS)[:, ::-1])
+    axes = (Dimension(COLS), Dimension(ROWS, reverse=True))
+    turned = exposure(image(pixels, axes)).data
+    np.testing.assert_array_equal(turned, pixels.reshape(ROWS, COLS)[::-1])
+    assert turned.flags.c_contiguous
+
+
 def test_axes_of_one_pixel_at_the_end_are_none():
     assert exposure(image(np.zeros(12, "u2"), (*AXES, Dimension(1)))).data.shape == (ROWS, COLS)
     assert exposure(image(np.zeros(4, "u2"), (Dimension(COLS), Dimension(1)))).data.shape == (1, COLS)
