@@ -19,7 +19,7 @@ from tango_jit.cameras import Event, FirstNumber, Refused, RoleNow
 from tango_jit.cameras.ntndarray import NTNDArray, NTNDArrayError, exposure
 
 AWAY = "not connected"
-POSITIONS = 10_000
+FRAMES = POSITIONS = 10_000  # that wait at most, however small
 NEWEST = 4
 
 
@@ -125,11 +125,12 @@ class PvaCamera:
         with self._changed:
             if self._context is not context:  # closed meanwhile
                 return
-            if isinstance(event, NTNDArray):
-                if self._waiting[role] and self._bytes + event.nbytes > self._budget:
+            if role == "image":
+                size = _nbytes(event)
+                if self._waiting[role] and (self._bytes + size > self._budget or self._waiting[role] >= FRAMES):
                     self.dropped += 1
                     return
-                self._bytes += event.nbytes
+                self._bytes += size
             elif self._waiting[role] >= (POSITIONS if role == "position" else NEWEST):
                 oldest = next(i for i, (other, _) in enumerate(self._queue) if other == role)
                 del self._queue[oldest]
@@ -145,9 +146,9 @@ class PvaCamera:
                 return None
             role, event = self._queue.popleft()
             self._waiting[role] -= 1
-            if not isinstance(event, NTNDArray):
-                return event
-            self._bytes -= event.nbytes
+            self._bytes -= _nbytes(event)
+        if not isinstance(event, NTNDArray):
+            return event
         try:
             return exposure(event)
         except NTNDArrayError as error:
@@ -166,3 +167,8 @@ class PvaCamera:
         if context is not None:
             context.close()
         self._away = dict.fromkeys(self._names, AWAY)
+
+
+def _nbytes(event: Event | NTNDArray) -> int:
+    """What counts against the budget: the pixels of a frame, as they came."""
+    return event.nbytes if isinstance(event, NTNDArray) else 0

@@ -159,6 +159,7 @@ class Assembly:
         self._newest_form = frame.form
         if step == "anew":
             self._fields.forget_sums()
+            self._field_numbers = []
             yield from self._finish()
         elif self.count.observe(number) == "duplicate":
             return

@@ -170,10 +170,10 @@ class CameraService(Service):
             return State.ALARM, self._alarm
         if not self._taken:
             return State.ALARM, "frames come, but no reconstructor takes them"
-        if self._camera.missing:
-            return State.ALARM, f"frames without {self._camera.missing}"
         if not self._pace.at_s or self._pace.silent(now):
             return State.STANDBY, "connected, no frames"
+        if self._camera.missing:
+            return State.ALARM, f"frames without {self._camera.missing}"
         return State.RUNNING, f"{self._rate.per_second(now):.1f} frames/s from the camera"
 
     def _look_for_trouble(self, now: float) -> None:

@@ -2,10 +2,11 @@
 
 import time
 
+import numpy as np
 import pytest
 
 from devices.epics.source import PvaCamera, PVs
-from tango_jit.cameras import Exposure, Position, RoleNow
+from tango_jit.cameras import Exposure, Position, Refused, RoleNow
 from tests.events import wait_until
 from tests.pva import START_S, pixels
 
@@ -74,3 +75,16 @@ def test_the_time_of_the_server_stands_in_for_that_of_the_driver(area_detector, 
     area_detector.expose(1, pixels(1), dataTimeStamp={"secondsPastEpoch": 0, "nanoseconds": 0})
     (frame,) = drained(source)
     assert frame.timestamp_s == pytest.approx(START_S + 0.01, abs=1e-6)
+
+
+def test_frames_that_cannot_be_read_take_the_place_of_none(area_detector, unread):
+    source = unread()
+    for number in range(1, 9):
+        area_detector.expose(number, pixels(number))
+        area_detector.expose(100 + number, pixels(number), value=np.zeros(40, "b1"))
+        time.sleep(0.02)
+    wait_until(lambda: source._waiting["image"] == 16, 20, "all of them")
+    told = drained(source)
+    assert [e.number for e in told if isinstance(e, Exposure)] == list(range(1, 9))
+    assert [e.number for e in told if isinstance(e, Refused)] == list(range(101, 109))
+    assert source._bytes == 0
